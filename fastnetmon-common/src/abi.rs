@@ -1,0 +1,108 @@
+//! What crosses the border between the programs and the agent: names, bytes, frozen constants.
+//!
+//! **Invariant**: whatever changes here raises [`ABI_VERSION`](crate::ABI_VERSION); the loader
+//! compares it with the number frozen in the object before anything is attached.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of a frame that a sample keeps at most.
+pub const SAMPLE_BYTES: usize = 256;
+
+/// Flag word of a host: copy packets while the budget in the upper half lasts.
+pub const FLAG_SAMPLE: u32 = 1;
+
+/// Names of the maps in the object.
+pub mod map {
+    /// IPv4 root, one element of 65,536 entries.
+    pub const T1: &str = "T1";
+    /// IPv6 root, one element of 65,536 entries.
+    pub const T6: &str = "T6";
+    /// Elements of 256 entries.
+    pub const T2: &str = "T2";
+    /// IPv6 hosts.
+    pub const BUCKETS: &str = "BUCKETS";
+    /// The counter table.
+    pub const LINES: &str = "LINES";
+    /// Limits by profile and direction.
+    pub const PROFILES: &str = "PROFILES";
+    /// One flag word a slot.
+    pub const FLAGS: &str = "FLAGS";
+    /// Ring of [`Hint`](super::Hint).
+    pub const HINTS: &str = "HINTS";
+    /// Ring of [`Sample`](super::Sample).
+    pub const SAMPLES: &str = "SAMPLES";
+    /// Ring of [`Stranger`](super::Stranger).
+    pub const STRANGERS: &str = "STRANGERS";
+}
+
+/// Names of the programs in the object.
+pub mod program {
+    /// XDP on a port towards the world: what arrives, for its destination.
+    pub const XDP_UPLINK: &str = "xdp_uplink";
+    /// XDP on a mirror port: both ends.
+    pub const XDP_MIRROR: &str = "xdp_mirror";
+    /// Classifier on the way out of an uplink: what leaves, for its source.
+    pub const TC_EGRESS: &str = "tc_egress";
+    /// Returns the low half of the kernel's jiffies: run twice, it tells how fast they go.
+    pub const JIFFIES: &str = "jiffies";
+}
+
+/// Names of the constants frozen at load.
+pub mod global {
+    /// Version of the object, compared by the loader. Never overridden.
+    pub const ABI: &str = "ABI";
+    /// Slots in one row and direction.
+    pub const SLOTS: &str = "SLOTS";
+    /// Number of buckets less one.
+    pub const BUCKET_MASK: &str = "BUCKET_MASK";
+    /// Jiffies are shifted right by so much to give the number of the window.
+    pub const WINDOW_SHIFT: &str = "WINDOW_SHIFT";
+    /// One packet in so many is kept as a sparse sample; 0: none.
+    pub const SPARSE_EVERY: &str = "SPARSE_EVERY";
+    /// Seed of the hash of the buckets.
+    pub const SEED: &str = "SEED";
+}
+
+/// A line crossed its limit within one window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Hint {
+    /// Whose line.
+    pub slot: u32,
+    /// [`Direction`](crate::class::Direction) as a number.
+    pub direction: u32,
+    /// The window word at that moment.
+    pub window: u64,
+}
+
+/// An IPv6 host of ours was seen that has no line of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Stranger {
+    /// Its address, upper half first, in host byte order.
+    pub address: [u64; 2],
+    /// Slot of the prefix that counted it.
+    pub prefix: u32,
+    /// [`Direction`](crate::class::Direction) as a number.
+    pub direction: u32,
+}
+
+/// A copy of the beginning of a frame.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Sample {
+    /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub at: u64,
+    /// Whose line the frame was counted in.
+    pub slot: u32,
+    /// Length of the frame on the wire.
+    pub wire_len: u32,
+    /// How many bytes of `bytes` are filled.
+    pub captured: u32,
+    /// [`Direction`](crate::class::Direction) as a number, seen from the host of `slot`.
+    pub direction: u16,
+    /// 1: the host was armed; 0: a sparse sample.
+    pub armed: u16,
+    /// The beginning of the frame.
+    pub bytes: [u8; SAMPLE_BYTES],
+}

@@ -1,0 +1,277 @@
+//! The one counter table, `[writer][direction][slot]`, and the one way into it.
+//!
+//! A line is 64 bytes and has one writer (a CPU in the kernel, a thread in user space), so nothing
+//! is locked. Nobody ever zeroes a line: readers take differences.
+//!
+//! | word | 0–5 | 6 | 7 |
+//! |---|---|---|---|
+//! | holds | the classes | dropped by us | the running window |
+//!
+//! A counting word is `packets << 36 | bytes`, one addition for both, never torn apart. The window
+//! word is `epoch (8) | packets (24) | bytes / 16 (32)`.
+//!
+//! **Invariant**: [`count`] and [`unparsed`] between them add each frame exactly once to what the
+//! totals are made of.
+
+use crate::class::{Class, Direction, Sides, Unparsed};
+use crate::directory::{Found, find4, find6};
+use crate::parse::{Ends, Packet};
+
+/// Where the packets begin in a counting word.
+pub const PACKET_SHIFT: u32 = 36;
+/// Word of what the gate dropped; such packets are counted in their class as well.
+pub const DROPPED: usize = 6;
+/// Word of the running window.
+pub const WINDOW: usize = 7;
+/// Words in a line.
+pub const WORDS: usize = 8;
+/// Slots in a block.
+pub const BLOCK: u32 = 256;
+
+/// House line (block 0) of traffic that touches none of our hosts.
+pub const OTHER: u32 = 0;
+/// House line of packets between two of our hosts, where one end was counted.
+pub const INTERNAL: u32 = 1;
+/// House line of packets between two of our hosts, where both ends were counted (mirror).
+pub const MIRRORED: u32 = 2;
+/// House line of the bytes that frames carry beyond their IP packet.
+pub const PADDING: u32 = 3;
+/// House line of the first reason for refusal; the others follow.
+pub const UNPARSED: u32 = 8;
+/// House line of samples that found their ring full.
+pub const SAMPLES_LOST: u32 = 16;
+/// House line of hints that found their ring full.
+pub const HINTS_LOST: u32 = 17;
+/// House line of strangers that were not told, ring full or too many at once.
+pub const STRANGERS_UNTOLD: u32 = 18;
+/// House line in which the writer counts down to its next sparse sample.
+pub const COUNTDOWN: u32 = 24;
+/// House line in which the writer counts the strangers told in this window.
+pub const STRANGERS_TOLD: u32 = 25;
+
+/// Strangers one writer may tell in one window (about 128 ms). A spray of addresses is thereby
+/// no spray of events.
+pub const STRANGERS_PER_WINDOW: u64 = 1024;
+
+/// Limits within one window, for one row. 0 never fires.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Limit {
+    /// Packets.
+    pub packets: u32,
+    /// Bytes, in units of 16.
+    pub bytes16: u32,
+}
+
+/// Eight words in one cache line, written by one writer.
+pub trait Line: Copy {
+    /// Reads a word.
+    fn get(self, word: usize) -> u64;
+    /// Writes a word.
+    fn set(self, word: usize, value: u64);
+    /// Adds to a word.
+    #[inline(always)]
+    fn add(self, word: usize, amount: u64) {
+        self.set(word, self.get(word).wrapping_add(amount));
+    }
+}
+
+/// Access to the tables: BPF maps in the kernel, memory of our own in an engine.
+pub trait Tables {
+    /// How a line is reached.
+    type Line: Line;
+    /// IPv4 root, by the upper 16 bits.
+    fn t1(&self, high: u32) -> u32;
+    /// IPv6 root, by the first 16 bits.
+    fn t6(&self, high: u32) -> u32;
+    /// One step of 8 bits; element 0 is all zero.
+    fn t2(&self, element: u32, byte: u32) -> u32;
+    /// The bucket of a hash: three keys and their slots.
+    fn bucket(&self, hash: u32) -> Option<Self::Line>;
+    /// What the hash of the buckets is seeded with.
+    fn seed(&self) -> u64;
+    /// This writer's line.
+    fn line(&self, direction: Direction, slot: u32) -> Option<Self::Line>;
+    /// The limit within one window.
+    fn limit(&self, direction: Direction, profile: u32) -> Limit;
+    /// A line crossed its limit. Returns whether the hint found room.
+    fn hint(&self, direction: Direction, slot: u32, window: u64) -> bool;
+    /// An IPv6 host of ours has no line of its own. Returns whether the word found room.
+    fn stranger(&self, direction: Direction, address: [u64; 2], prefix: u32) -> bool;
+}
+
+/// Whose lines a packet was added to.
+#[derive(Clone, Copy, Debug)]
+pub struct Touched {
+    /// The source, as outgoing.
+    pub source: Option<Found>,
+    /// The destination, as incoming.
+    pub destination: Option<Found>,
+}
+
+/// A counting word that adds so much.
+#[inline(always)]
+pub const fn packed(packets: u32, bytes: u32) -> u64 {
+    ((packets as u64) << PACKET_SHIFT) | bytes as u64
+}
+
+/// What a word gained between two readings, as `(packets, bytes)`.
+///
+/// A carry out of the byte field is undone by the subtraction. Exact while the gain stays below
+/// 2^28 packets and 2^36 bytes.
+#[inline]
+pub const fn gained(before: u64, after: u64) -> (u64, u64) {
+    let gain = after.wrapping_sub(before);
+    (gain >> PACKET_SHIFT, gain & ((1 << PACKET_SHIFT) - 1))
+}
+
+/// Packets in a window word.
+#[inline(always)]
+pub const fn window_packets(word: u64) -> u32 {
+    ((word >> 32) & 0x00ff_ffff) as u32
+}
+
+/// Adds `packets` packets of `bytes` bytes in all to the lines of `packet`'s ends.
+///
+/// `window` is the number of the running window, modulo 256.
+#[inline(always)]
+pub fn count<T: Tables>(
+    tables: &T,
+    packet: &Packet,
+    packets: u32,
+    bytes: u32,
+    sides: Sides,
+    window: u64,
+) -> Touched {
+    let (source, destination) = match packet.ends {
+        Ends::V4 { src, dst } => (find4(tables, src), find4(tables, dst)),
+        Ends::V6 { src, dst } => (
+            told(tables, Direction::Outgoing, src, find6(tables, src), sides.source(), window),
+            told(tables, Direction::Incoming, dst, find6(tables, dst), sides.destination(), window),
+        ),
+    };
+    let amount = packed(packets, bytes);
+    let counted_source = if sides.source() { source } else { None };
+    let counted_destination = if sides.destination() { destination } else { None };
+    if let Some(found) = counted_source {
+        add(tables, Direction::Outgoing, found, packet.class, packets, bytes, window);
+    }
+    if let Some(found) = counted_destination {
+        add(tables, Direction::Incoming, found, packet.class, packets, bytes, window);
+    }
+    let seen = match sides {
+        Sides::Source => Direction::Outgoing,
+        Sides::Destination | Sides::Both => Direction::Incoming,
+    };
+    if counted_source.is_none() && counted_destination.is_none() {
+        house(tables, seen, OTHER, packet.class, amount);
+    } else if source.is_some() && destination.is_some() {
+        let line = if matches!(sides, Sides::Both) { MIRRORED } else { INTERNAL };
+        house(tables, seen, line, packet.class, amount);
+    }
+    if packet.padding != 0 {
+        house(tables, seen, PADDING, packet.class, packed(packets, packet.padding));
+    }
+    Touched { source: counted_source, destination: counted_destination }
+}
+
+/// Counts what has no IP header we can read, by reason.
+#[inline(always)]
+pub fn unparsed<T: Tables>(tables: &T, why: Unparsed, seen: Direction, packets: u32, bytes: u32) {
+    house(tables, seen, UNPARSED + why as u32, Class::Other, packed(packets, bytes));
+}
+
+/// Is this packet the one in `every` that is kept? Counts down in the writer's own line.
+#[inline(always)]
+pub fn sparse<T: Tables>(tables: &T, every: u32) -> bool {
+    let Some(line) = tables.line(Direction::Incoming, COUNTDOWN) else { return false };
+    let left = line.get(0);
+    line.set(0, if left == 0 { u64::from(every).wrapping_sub(1) } else { left - 1 });
+    left == 0 && every != 0
+}
+
+/// Counts an event of the house itself, such as a sample that found no room.
+#[inline(always)]
+pub fn lost<T: Tables>(tables: &T, slot: u32) {
+    house(tables, Direction::Incoming, slot, Class::Other, packed(1, 0));
+}
+
+#[inline(always)]
+fn house<T: Tables>(tables: &T, seen: Direction, slot: u32, class: Class, amount: u64) {
+    if let Some(line) = tables.line(seen, slot) {
+        line.add(class as usize & 7, amount);
+    }
+}
+
+/// Tells of an IPv6 host without a line, at most so many times a window.
+#[inline(always)]
+fn told<T: Tables>(
+    tables: &T,
+    direction: Direction,
+    address: [u64; 2],
+    found: Option<Found>,
+    counted: bool,
+    window: u64,
+) -> Option<Found> {
+    let host = found?;
+    if host.stranger
+        && counted
+        && let Some(line) = tables.line(Direction::Incoming, STRANGERS_TOLD)
+    {
+        let old = line.get(0);
+        let already = if old >> 56 == window { old & 0xffff_ffff } else { 0 };
+        let heard =
+            already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, host.slot);
+        line.set(0, (window << 56) | (already + u64::from(heard)));
+        if !heard {
+            lost(tables, STRANGERS_UNTOLD);
+        }
+    }
+    found
+}
+
+/// Adds to one line and raises the hint when the running window passes its limit.
+#[inline(always)]
+fn add<T: Tables>(
+    tables: &T,
+    direction: Direction,
+    found: Found,
+    class: Class,
+    packets: u32,
+    bytes: u32,
+    window: u64,
+) {
+    let Some(line) = tables.line(direction, found.slot) else { return };
+    line.add(class as usize & 7, packed(packets, bytes));
+
+    let old = line.get(WINDOW);
+    // All ones when the window still runs, all zeros when it is a new one: a mask, not a jump.
+    let same = ((((old >> 56) ^ window).wrapping_sub(1)) as i64 >> 63) as u64;
+    let old = old & same & 0x00ff_ffff_ffff_ffff;
+    let (old_packets, old_bytes16) = (window_packets(old), low32(old));
+    let new_packets = (old_packets + packets.min(MOST_PACKETS)).min(MOST_PACKETS);
+    let new_bytes16 = old_bytes16.saturating_add(bytes >> 4);
+    let new = (window << 56) | (u64::from(new_packets) << 32) | u64::from(new_bytes16);
+    line.set(WINDOW, new);
+
+    let limit = tables.limit(direction, found.profile());
+    if (crossed(old_packets, new_packets, limit.packets)
+        || crossed(old_bytes16, new_bytes16, limit.bytes16))
+        && !tables.hint(direction, found.slot, new)
+    {
+        lost(tables, HINTS_LOST);
+    }
+}
+
+const MOST_PACKETS: u32 = 0x00ff_ffff;
+
+/// True once a window, also when one addition steps over the limit.
+#[inline(always)]
+const fn crossed(old: u32, new: u32, limit: u32) -> bool {
+    old < limit && limit <= new
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+const fn low32(word: u64) -> u32 {
+    word as u32
+}

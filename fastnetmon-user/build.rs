@@ -1,0 +1,20 @@
+//! Asks xtask's builder for the kernel programs, so that the agent carries them within itself.
+
+use std::path::Path;
+
+fn main() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or_else(|| anyhow::anyhow!("the crate has no workspace around it"))?;
+    for input in ["fastnetmon-ebpf/src", "fastnetmon-ebpf/Cargo.toml", "fastnetmon-common/src"] {
+        emit(&format!("rerun-if-changed={}", root.join(input).display()));
+    }
+    let object = xtask::object::build(root)?;
+    emit(&format!("rustc-env=FASTNETMON_OBJECT={}", object.display()));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a build script speaks to cargo by its standard output")]
+fn emit(instruction: &str) {
+    println!("cargo::{instruction}");
+}

@@ -1,0 +1,4 @@
+//! scaffolding
+pub mod model;
+pub mod networks;
+pub mod tables;

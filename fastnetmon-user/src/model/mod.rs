@@ -1,0 +1,15 @@
+//! The words of the house: hosts, counts, rates, moments, packets as evidence shows them.
+//!
+//! **Invariant**: values only. Nothing here reads a clock, a file or a socket.
+
+mod counts;
+mod host;
+mod moment;
+mod seen;
+
+pub use fastnetmon_common::class::{Class, Direction, Sides, Unparsed};
+
+pub use self::counts::{Counts, PerSecond, Tally};
+pub use self::host::{HostId, Prefix, PrefixError};
+pub use self::moment::{Moment, Wall};
+pub use self::seen::Seen;

@@ -1,0 +1,71 @@
+//! The commands of the project: `cargo xtask <command>`.
+//!
+//! **Invariant**: every command but `tidy` first brings what the machine lacks, so that none of them
+//! needs another one to have run before.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a command-line tool prints, starts programs and asks the clock"
+)]
+
+mod build;
+mod ci;
+mod demo;
+mod lab_shell;
+mod scene;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use xtask::{root, setup};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of the project")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what this machine lacks; says what it does
+    Setup,
+    /// Build the kernel programs and print where they are
+    BuildEbpf,
+    /// Build the agent with the kernel programs in it: target/release/fastnetmon
+    Build,
+    /// Show a flood, a ban and its end on real packets, in a minute
+    Demo,
+    /// The same two namespaces with the agent, left standing to work in
+    Lab,
+    /// Run all tests; they need root, and fail without it
+    Test {
+        /// Leave out the tests that need root
+        #[arg(long)]
+        unprivileged: bool,
+    },
+    /// Check what no compiler checks: order of rooms, length of files, links, imports
+    Tidy,
+    /// Run everything that must hold, in order
+    Ci,
+}
+
+fn main() -> anyhow::Result<()> {
+    let command = Arguments::parse().command;
+    let root = root();
+    if !matches!(command, Command::Tidy) {
+        setup::run()?;
+    }
+    match command {
+        Command::Setup => Ok(()),
+        Command::BuildEbpf => build::kernel_programs(&root),
+        Command::Build => build::agent(&root).map(|agent| println!("{}", agent.display())),
+        Command::Demo => demo::run(&root),
+        Command::Lab => lab_shell::run(&root),
+        Command::Test { unprivileged: false } => test::run(&root, test::Scope::All).map(drop),
+        Command::Test { unprivileged: true } => test::run(&root, test::Scope::Unprivileged).map(drop),
+        Command::Tidy => tidy::run(&root),
+        Command::Ci => ci::run(&root),
+    }
+}

@@ -1,0 +1,110 @@
+//! Builds the kernel programs: the one place that knows compiler, linker and flags.
+//!
+//! **Invariants**: installs nothing; what lacks is named together with the command that brings it.
+//! Nothing of an outer cargo reaches the inner one, so the object is the same from a shell, from a
+//! build script and under clippy.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    process,
+    toolchain::{Places, Toolchain},
+};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Builds `fastnetmon-ebpf` and returns the path of the object.
+pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
+    let places = Places::from_environment()?;
+    let toolchain = Toolchain::find(&places).map_err(|lack| {
+        anyhow::anyhow!("the kernel programs cannot be built, this machine lacks {lack}: run `cargo xtask setup`")
+    })?;
+    let package = root.join("fastnetmon-ebpf");
+    if !package.join("Cargo.toml").is_file() {
+        bail!("`{}` is missing: the kernel programs are built from it", package.display());
+    }
+    let target_dir = root.join("target/ebpf");
+
+    let mut cargo = Command::new(&toolchain.cargo);
+    process::forget_outer_cargo(&mut cargo);
+    cargo
+        .current_dir(&package)
+        .args(["build", "--quiet", "--release", "--target", TARGET, "-Z", "build-std=core"])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("RUSTC", &toolchain.rustc)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker)
+        .env("RUSTFLAGS", flags(std::env::consts::ARCH))
+        // The standard output of a build script is a list of orders to cargo.
+        .stdout(Stdio::null());
+    if package.join("Cargo.lock").is_file() {
+        cargo.arg("--locked");
+    }
+    if !toolchain.is_nightly() {
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+    }
+    process::run(&mut cargo)
+        .with_context(|| format!("the kernel programs did not build with {toolchain}"))?;
+
+    let object = target_dir.join(TARGET).join("release/fastnetmon");
+    if !object.is_file() {
+        bail!(
+            "`{}` is missing after the build: fastnetmon-ebpf needs a [[bin]] named `fastnetmon`",
+            object.display()
+        );
+    }
+    Ok(object)
+}
+
+/// What the object is made from; a build script watches these.
+pub fn inputs(root: &Path) -> Vec<PathBuf> {
+    [
+        "fastnetmon-ebpf/Cargo.toml",
+        "fastnetmon-ebpf/Cargo.lock",
+        "fastnetmon-ebpf/src",
+        "fastnetmon-common/Cargo.toml",
+        "fastnetmon-common/src",
+    ]
+    .into_iter()
+    .map(|input| root.join(input))
+    .filter(|input| input.exists())
+    .collect()
+}
+
+/// Debug information and BTF, which the loader needs, and the architecture the probes read.
+fn flags(architecture: &str) -> String {
+    format!("-C debuginfo=2 -C link-arg=--btf --cfg=bpf_target_arch=\"{architecture}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_ask_for_btf_and_name_the_architecture() {
+        assert_eq!(
+            flags("x86_64"),
+            r#"-C debuginfo=2 -C link-arg=--btf --cfg=bpf_target_arch="x86_64""#
+        );
+    }
+
+    #[test]
+    fn a_tree_without_the_kernel_programs_is_an_error_that_names_them() {
+        let error = build(Path::new("/no/such/tree")).unwrap_err().to_string();
+        // On a machine that is not set up the first lack is the toolchain.
+        assert!(
+            error.contains("/no/such/tree/fastnetmon-ebpf") || error.contains("cargo xtask setup"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_inputs_that_exist_are_watched() {
+        assert!(inputs(Path::new("/no/such/tree")).is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! `cargo xtask test`: every test there is, and how many they were.
+//!
+//! **Invariant**: a test that cannot run fails. Leaving out the ones that need root must be asked for,
+//! and is said aloud.
+
+use std::{
+    fmt,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::Stdio,
+};
+
+use anyhow::{Context as _, bail};
+use xtask::{lab::Lab, process};
+
+use crate::build;
+
+/// Which tests to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    All,
+    Unprivileged,
+}
+
+/// The sum of all `test result:` lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    passed: u64,
+    failed: u64,
+}
+
+/// The features that bring the tests that need root, and everything else we ship.
+pub(crate) const ALL_FEATURES: &str = "fastnetmon-user/privileged,xtask/privileged";
+
+/// Runs the tests, shows what they print and returns the sum; an error when one failed.
+pub(crate) fn run(root: &Path, scope: Scope) -> anyhow::Result<Totals> {
+    let mut cargo = build::cargo(root);
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    match scope {
+        Scope::All if !process::is_root() => bail!(
+            "the tests need root, for network namespaces and the kernel programs: run this as root, \
+             or `cargo xtask test --unprivileged` to leave those tests out"
+        ),
+        Scope::All => {
+            for lab in Lab::sweep() {
+                eprintln!("test: removed the namespace `{lab}` that an earlier run left behind");
+            }
+            cargo.args(["--features", ALL_FEATURES]);
+        }
+        Scope::Unprivileged => eprintln!("test: {LEFT_OUT}"),
+    }
+
+    let mut child =
+        cargo.stdout(Stdio::piped()).spawn().context("`cargo test` could not be started")?;
+    let mut totals = Totals::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            totals.add(&line);
+            println!("{line}");
+        }
+    }
+    let status = child.wait()?;
+    if scope == Scope::Unprivileged {
+        eprintln!("test: {LEFT_OUT}");
+    }
+    println!("{totals}");
+    std::io::stdout().flush()?;
+    if !status.success() || totals.failed > 0 {
+        bail!("the tests failed: {status}");
+    }
+    Ok(totals)
+}
+
+const LEFT_OUT: &str = "LEFT OUT, as you asked: the tests that need root (labs, kernel programs, \
+    attaching, packets counted on a wire); only `cargo xtask test` as root runs them";
+
+impl Totals {
+    /// Adds what this line of a test's output says, if it is the line that says it.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.trim_start().strip_prefix("test result: ") else { return };
+        for part in result.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let number = words.next().and_then(|word| word.parse::<u64>().ok());
+            match (number, words.next()) {
+                (Some(number), Some("passed")) => self.passed += number,
+                (Some(number), Some("failed")) => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_of_all_binaries_are_added_up() {
+        let mut totals = Totals::default();
+        for line in [
+            "running 3 tests",
+            "test result_is_fine ... ok",
+            "test result: ok. 26 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.26s",
+            "",
+            "test result: FAILED. 9 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 3.15s",
+            "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.00s",
+        ] {
+            totals.add(line);
+        }
+        assert_eq!(totals, Totals { passed: 35, failed: 2 });
+        assert_eq!(totals.to_string(), "35 passed, 2 failed");
+    }
+}
