@@ -1,7 +1,7 @@
 //! What crosses the border between the programs and the agent: names, bytes, frozen constants.
 //!
 //! **Invariant**: whatever changes here raises [`ABI_VERSION`](crate::ABI_VERSION); the loader
-//! compares it with the number frozen in the object before anything is attached.
+//! asks the object for its number before anything is attached.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -43,14 +43,14 @@ pub mod program {
     pub const XDP_MIRROR: &str = "xdp_mirror";
     /// Classifier on the way out of an uplink: what leaves, for its source.
     pub const TC_EGRESS: &str = "tc_egress";
+    /// Returns [`ABI_VERSION`](crate::ABI_VERSION) as the object was built with it.
+    pub const ABI: &str = "abi";
     /// Returns the low half of the kernel's jiffies: run twice, it tells how fast they go.
     pub const JIFFIES: &str = "jiffies";
 }
 
 /// Names of the constants frozen at load.
 pub mod global {
-    /// Version of the object, compared by the loader. Never overridden.
-    pub const ABI: &str = "ABI";
     /// Slots in one row and direction.
     pub const SLOTS: &str = "SLOTS";
     /// Number of buckets less one.

@@ -59,6 +59,12 @@ pub fn jiffies(_: XdpContext) -> u32 {
     tables::jiffies() as u32
 }
 
+/// The version of the border this object was built for. Never attached: the loader runs it once.
+#[xdp]
+pub fn abi(_: XdpContext) -> u32 {
+    fastnetmon_common::ABI_VERSION
+}
+
 #[inline(always)]
 fn take<F: Snapshot>(frame: &F, sides: Sides, seen: Direction, segments: u32) {
     match parse_ethernet(frame) {

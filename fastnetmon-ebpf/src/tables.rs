@@ -6,7 +6,6 @@
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
-use fastnetmon_common::ABI_VERSION;
 use fastnetmon_common::abi::{Hint, Stranger};
 use fastnetmon_common::class::Direction;
 use fastnetmon_common::table::{Limit, Line, Tables};
@@ -14,8 +13,6 @@ use fastnetmon_common::table::{Limit, Line, Tables};
 use crate::maps::{BUCKETS, HINTS, LINES, PROFILES, STRANGERS, T1, T2, T6, Words};
 
 // Constants to the verifier, set by the loader before the programs are verified.
-#[unsafe(no_mangle)]
-static ABI: u32 = ABI_VERSION;
 #[unsafe(no_mangle)]
 static SLOTS: u32 = 0;
 #[unsafe(no_mangle)]

@@ -106,6 +106,17 @@ pub enum Xdp {
     Other,
 }
 
+/// The signals a test sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// As by Ctrl-C.
+    Interrupt = libc::SIGINT as isize,
+    /// As by the service manager.
+    Terminate = libc::SIGTERM as isize,
+    /// Cannot be caught.
+    Kill = libc::SIGKILL as isize,
+}
+
 #[derive(Debug)]
 struct Namespace {
     name: String,
@@ -373,9 +384,11 @@ fn remove_labs(doomed: impl Fn(u32) -> bool) -> Vec<String> {
 /// Ends what still runs in the namespace and takes it away.
 fn remove(name: &str) -> anyhow::Result<()> {
     let pids = process::output(Command::new("ip").args(["netns", "pids", name]))?;
-    for pid in pids.lines().filter(|pid| *pid != std::process::id().to_string()) {
-        // It may have ended by itself meanwhile.
-        let _gone = process::output(Command::new("kill").args(["-KILL", pid]));
+    for pid in pids.lines().filter_map(|pid| pid.trim().parse().ok()) {
+        if pid != std::process::id() {
+            // It may have ended by itself meanwhile.
+            let _gone = signal(pid, Signal::Kill);
+        }
     }
     // The kernel takes interfaces apart at leisure; ours is gone at once, with its peer.
     for interface in [OUTSIDE_INTERFACE, INSIDE_INTERFACE] {
@@ -384,6 +397,18 @@ fn remove(name: &str) -> anyhow::Result<()> {
     }
     process::output(Command::new("ip").args(["netns", "del", name]))?;
     Ok(())
+}
+
+/// Sends a signal to a program of the lab.
+pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let pid = match libc::pid_t::try_from(pid) {
+        // Zero would mean the whole group of this process.
+        Ok(pid) if pid > 0 => pid,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // SAFETY: kill(2) takes two numbers and touches no memory.
+    let result = unsafe { libc::kill(pid, signal as libc::c_int) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Settings of the calling thread's namespace that keep the kernel from sending on its own.

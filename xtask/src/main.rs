@@ -17,6 +17,8 @@ mod scene;
 mod test;
 mod tidy;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use xtask::{root, setup};
 
@@ -51,8 +53,17 @@ enum Command {
     Ci,
 }
 
-fn main() -> anyhow::Result<()> {
-    let command = Arguments::parse().command;
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
     let root = root();
     if !matches!(command, Command::Tidy) {
         setup::run()?;
@@ -64,7 +75,9 @@ fn main() -> anyhow::Result<()> {
         Command::Demo => demo::run(&root),
         Command::Lab => lab_shell::run(&root),
         Command::Test { unprivileged: false } => test::run(&root, test::Scope::All).map(drop),
-        Command::Test { unprivileged: true } => test::run(&root, test::Scope::Unprivileged).map(drop),
+        Command::Test { unprivileged: true } => {
+            test::run(&root, test::Scope::Unprivileged).map(drop)
+        }
         Command::Tidy => tidy::run(&root),
         Command::Ci => ci::run(&root),
     }

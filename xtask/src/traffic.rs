@@ -653,11 +653,7 @@ mod tests {
         };
         let len = u16::try_from(body.len()).unwrap().to_be_bytes();
         let tail = [0, protocol, len[0], len[1]];
-        let sum = if protocol == 1 {
-            checksum(&[body])
-        } else {
-            checksum(&[&pseudo, &tail, body])
-        };
+        let sum = if protocol == 1 { checksum(&[body]) } else { checksum(&[&pseudo, &tail, body]) };
         assert_eq!(sum, 0, "protocol {protocol}");
     }
 

@@ -1,0 +1,276 @@
+//! What every action has in common: queue, order, retries, deadline, the one log line.
+//!
+//! Calls for one host keep their order; calls for different hosts run side by side, as many as
+//! there are workers, so one that hangs holds up its own host and nobody else.
+//!
+//! **Invariant**: handing a verdict over takes no longer than a lock. A full queue refuses, and
+//! tells whom it refused; nothing is dropped in silence.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use tracing::{error, info, warn};
+
+use crate::actions::{Action, ActionError};
+use crate::verdicts::Verdict;
+
+/// Verdicts that wait, at most.
+const ROOM: usize = 65_536;
+
+/// Attempts at a deed that may work in a moment.
+const ATTEMPTS: u32 = 5;
+
+/// Between them.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// A verdict that found the queue full.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{ROOM} calls of `{action}` wait already, so this one is not made")]
+pub struct Overflow {
+    /// Which action.
+    pub action: &'static str,
+}
+
+/// What was done about a verdict.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// By which action.
+    pub action: &'static str,
+    /// About which verdict.
+    pub verdict: Verdict,
+    /// With what outcome.
+    pub outcome: Result<(), ActionError>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Verdict>,
+    busy: HashSet<IpAddr>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest verdict whose host nobody works on, or `None` when there will be none.
+    fn next(&self) -> Option<Verdict> {
+        let mut queue = self.lock();
+        loop {
+            let Queue { waiting, busy, closed } = &mut *queue;
+            let free = waiting.iter().position(|verdict| !busy.contains(&verdict.ban().address));
+            if let Some(verdict) = free.and_then(|at| waiting.remove(at)) {
+                busy.insert(verdict.ban().address);
+                return Some(verdict);
+            }
+            if *closed && waiting.is_empty() {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, address: IpAddr) {
+        self.lock().busy.remove(&address);
+        self.changed.notify_all();
+    }
+}
+
+/// The workers of one action.
+#[derive(Debug)]
+pub struct Crew {
+    action: &'static str,
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// Starts `workers` threads, each with a copy of `action`. What they did they tell `deeds`.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start<A: Action + Clone>(
+        action: &A,
+        workers: u32,
+        patience: Duration,
+        deeds: &Sender<Deed>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mut crew = Self { action: A::NAME, shared, workers: Vec::new() };
+        for number in 0..workers {
+            let (action, deeds) = (action.clone(), deeds.clone());
+            let shared = Arc::clone(&crew.shared);
+            let worker = std::thread::Builder::new()
+                .name(format!("{}-{number}", A::NAME))
+                .spawn(move || work(action, &shared, patience, &deeds))?;
+            crew.workers.push(worker);
+        }
+        Ok(crew)
+    }
+
+    /// Hands a verdict over.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub fn hand(&self, verdict: Verdict) -> Result<(), Overflow> {
+        let mut queue = self.shared.lock();
+        if queue.waiting.len() >= ROOM {
+            return Err(Overflow { action: self.action });
+        }
+        queue.waiting.push_back(verdict);
+        drop(queue);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().waiting.len()
+    }
+
+    /// Lets what waits and what runs come to its end; each has its own deadline.
+    pub fn finish(self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        for worker in self.workers {
+            if worker.join().is_err() {
+                error!(action = self.action, "A worker of an action panicked.");
+            }
+        }
+    }
+}
+
+fn work<A: Action>(mut action: A, shared: &Shared, patience: Duration, deeds: &Sender<Deed>) {
+    while let Some(verdict) = shared.next() {
+        let outcome = attempt(&mut action, &verdict, patience);
+        tell(A::NAME, &verdict, &outcome);
+        shared.done(verdict.ban().address);
+        // A full channel means nobody reads deeds right now; the log has it.
+        if deeds.try_send(Deed { action: A::NAME, verdict, outcome }).is_err() {
+            warn!(action = A::NAME, "The list of deeds is full.");
+        }
+    }
+}
+
+fn attempt<A: Action>(
+    action: &mut A,
+    verdict: &Verdict,
+    patience: Duration,
+) -> Result<(), ActionError> {
+    let mut outcome = action.carry_out(verdict, patience);
+    for _ in 1..ATTEMPTS {
+        if !matches!(outcome, Err(ActionError::Retry { .. })) {
+            break;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a breath between two attempts")]
+        std::thread::sleep(BREATH);
+        outcome = action.carry_out(verdict, patience);
+    }
+    outcome
+}
+
+fn tell(action: &'static str, verdict: &Verdict, outcome: &Result<(), ActionError>) {
+    let (what, ban) = (verdict.name(), verdict.ban());
+    let (host, direction, pps) = (ban.address, ban.direction.name(), ban.pps);
+    match outcome {
+        Ok(()) => info!(%host, direction, pps, action, what, "Done."),
+        Err(error) => error!(%host, direction, pps, action, what, %error, "Not done."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{bounded, unbounded};
+
+    use super::*;
+    use crate::model::{Direction, HostId, Moment};
+    use crate::verdicts::{Ban, Cause};
+
+    fn ban(last: u8) -> Ban {
+        Ban {
+            host: HostId(u32::from(last)),
+            address: [192, 0, 2, last].into(),
+            direction: Direction::Incoming,
+            pps: 40_000,
+            peak_pps: 40_000,
+            cause: Cause::Packets { threshold: 30_000 },
+            since: Moment::default(),
+            until: None,
+        }
+    }
+
+    /// Waits for a word before it does anything about host 1.
+    #[derive(Clone)]
+    struct Slow {
+        go: crossbeam_channel::Receiver<()>,
+    }
+
+    impl Action for Slow {
+        const NAME: &'static str = "slow";
+
+        fn carry_out(&mut self, verdict: &Verdict, _: Duration) -> Result<(), ActionError> {
+            if verdict.ban().address == IpAddr::from([192, 0, 2, 1]) {
+                self.go.recv().unwrap();
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_that_hangs_holds_up_its_own_host_and_nobody_else() {
+        let (go, wait) = bounded(0);
+        let (deeds, done) = bounded(16);
+        let crew = Crew::start(&Slow { go: wait }, 2, Duration::from_secs(1), &deeds).unwrap();
+        crew.hand(Verdict::Ban(ban(1))).unwrap();
+        crew.hand(Verdict::Unban(ban(1))).unwrap();
+        for last in 2..10 {
+            crew.hand(Verdict::Ban(ban(last))).unwrap();
+        }
+        for last in 2..10 {
+            assert_eq!(done.recv().unwrap().verdict, Verdict::Ban(ban(last)));
+        }
+        go.send(()).unwrap();
+        assert_eq!(done.recv().unwrap().verdict, Verdict::Ban(ban(1)));
+        go.send(()).unwrap();
+        assert_eq!(done.recv().unwrap().verdict, Verdict::Unban(ban(1)));
+        crew.finish();
+    }
+
+    /// Fails until it was asked often enough.
+    #[derive(Clone)]
+    struct Stubborn(u32);
+
+    impl Action for Stubborn {
+        const NAME: &'static str = "stubborn";
+
+        fn carry_out(&mut self, _: &Verdict, _: Duration) -> Result<(), ActionError> {
+            self.0 = self.0.saturating_sub(1);
+            if self.0 == 0 { Ok(()) } else { Err(ActionError::Retry { reason: "busy".into() }) }
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the channel must take all")]
+    fn what_may_work_in_a_moment_is_tried_again_but_not_for_ever() {
+        let (deeds, done) = unbounded();
+        let crew = Crew::start(&Stubborn(3), 1, Duration::from_secs(1), &deeds).unwrap();
+        crew.hand(Verdict::Ban(ban(1))).unwrap();
+        assert_eq!(done.recv().unwrap().outcome, Ok(()));
+        crew.finish();
+        let crew = Crew::start(&Stubborn(99), 1, Duration::from_secs(1), &deeds).unwrap();
+        crew.hand(Verdict::Ban(ban(1))).unwrap();
+        assert!(matches!(done.recv().unwrap().outcome, Err(ActionError::Retry { .. })));
+        crew.finish();
+    }
+}

@@ -1,0 +1,102 @@
+//! Packets in: two traits and the engines behind them.
+//!
+//! An [`Engine`] hands over what it saw, an [`Intake`] takes it: `counters::Writer` is one, a
+//! test's `Vec` another.
+//!
+//! **Invariant**: knows no counter. An engine decides what is shown, never how it is counted.
+
+mod settings;
+mod xdp;
+
+use std::time::Duration;
+
+use fastnetmon_common::abi::{Hint, Stranger};
+
+pub use self::settings::{EngineName, RoleName, Settings};
+pub use self::xdp::XdpEngine;
+use crate::model::{Direction, HostId, Moment};
+
+/// Where a frame begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Starts {
+    /// With an Ethernet header.
+    Ethernet,
+    /// With its IP header.
+    Ip,
+}
+
+/// A frame, or the beginning of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// What was captured.
+    pub bytes: &'a [u8],
+    /// Where it begins.
+    pub starts: Starts,
+    /// Length on the wire; `None` when the engine cannot know.
+    pub wire_bytes: Option<u32>,
+    /// How many packets of the wire it stands for (offload).
+    pub packets: u32,
+}
+
+/// A copy of a packet that was counted already.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// When it was seen.
+    pub at: Moment,
+    /// Whose line it was counted in.
+    pub host: HostId,
+    /// Which way, seen from that host.
+    pub direction: Direction,
+    /// The host was armed; otherwise it is one in N.
+    pub armed: bool,
+    /// The packet.
+    pub frame: Frame<'a>,
+}
+
+/// Where an engine puts what it saw.
+pub trait Intake {
+    /// The kernel counted it already: evidence only.
+    fn sample(&mut self, sample: &Sample<'_>);
+    /// A host crossed its limit within a window.
+    fn hint(&mut self, hint: Hint);
+    /// An IPv6 host has no line of its own yet.
+    fn stranger(&mut self, stranger: Stranger);
+}
+
+/// What came of one look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Polled {
+    /// Records or frames handed over.
+    pub taken: u64,
+    /// What the engine knows it missed.
+    pub lost: u64,
+}
+
+/// Why an engine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The kernel's rings cannot be waited for.
+    #[error("engine `{engine}`: {reason}")]
+    Broken {
+        /// Which engine.
+        engine: &'static str,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Something that sees packets.
+pub trait Engine: Send + 'static {
+    /// Its name in the configuration and in `status`.
+    const NAME: &'static str;
+
+    /// Hands over what arrived; waits at most `patience` for the first of it.
+    ///
+    /// # Errors
+    /// When the engine cannot go on.
+    fn poll(
+        &mut self,
+        patience: Duration,
+        intake: &mut impl Intake,
+    ) -> Result<Polled, CaptureError>;
+}

@@ -1,0 +1,102 @@
+//! `[capture]`: which packets, and how.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How packets are seen.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Which engine.
+    pub engine: EngineName,
+    /// What the interfaces show.
+    pub role: RoleName,
+    /// Names of the interfaces.
+    pub interfaces: Vec<String>,
+    /// Milliseconds between two readings.
+    pub tick_ms: Tick,
+    /// One packet in so many is kept, so that evidence begins before the attack; 0: none.
+    pub sparse_every: u32,
+    /// Megabytes the tables may take, at most.
+    pub max_table_mb: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            engine: EngineName::Xdp,
+            role: RoleName::Uplink,
+            interfaces: Vec::new(),
+            tick_ms: Tick::default(),
+            sparse_every: 1024,
+            max_table_mb: 2048,
+        }
+    }
+}
+
+/// Engines by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineName {
+    /// XDP in the driver.
+    Xdp,
+    /// XDP in the stack.
+    XdpGeneric,
+}
+
+impl EngineName {
+    /// As the configuration writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp_generic",
+        }
+    }
+}
+
+/// Roles by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleName {
+    /// A port towards the world.
+    Uplink,
+    /// A mirror port.
+    Mirror,
+}
+
+/// Milliseconds between two readings: 10 to 1000. A counting word is exact for a second at
+/// 100 Gbit/s, not for longer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Tick(u64);
+
+impl Tick {
+    /// As a span of time.
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+impl Default for Tick {
+    fn default() -> Self {
+        Self(1000)
+    }
+}
+
+impl TryFrom<u64> for Tick {
+    type Error = String;
+
+    fn try_from(millis: u64) -> Result<Self, String> {
+        if (10..=1000).contains(&millis) {
+            return Ok(Self(millis));
+        }
+        Err(format!("`tick_ms` is {millis}: it can be 10 to 1000"))
+    }
+}
+
+impl From<Tick> for u64 {
+    fn from(tick: Tick) -> Self {
+        tick.0
+    }
+}

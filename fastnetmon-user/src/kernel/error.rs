@@ -1,0 +1,113 @@
+//! What can go wrong between us and the kernel, and what to do about it.
+
+use std::io;
+
+use crate::kernel::Mode;
+use crate::tables::MappingError;
+
+/// Why the programs do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The list of CPUs cannot be read.
+    #[error("{file}: {source}; is /sys mounted?")]
+    Cpus {
+        /// Which file.
+        file: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The kernel does not take the programs.
+    #[error("the kernel does not take the programs: {reason}")]
+    Load {
+        /// What the kernel says, and what it lacks.
+        reason: String,
+    },
+    /// The object in this binary is not the one it was built for.
+    #[error(
+        "the programs speak version {found} of the tables and the agent {expected}: rebuild with `cargo xtask build`"
+    )]
+    Version {
+        /// What the object says.
+        found: u32,
+        /// What the agent needs.
+        expected: u32,
+    },
+    /// The object lacks something it must have.
+    #[error("no `{name}` in the object: rebuild with `cargo xtask build`")]
+    Missing {
+        /// Which map or program.
+        name: &'static str,
+    },
+    /// Memory of a map cannot be reached.
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    /// There is no such interface.
+    #[error("interface `{interface}` does not exist; there are: {there}")]
+    NoInterface {
+        /// The name asked for.
+        interface: String,
+        /// The names there are.
+        there: String,
+    },
+    /// The driver cannot run XDP.
+    #[error(
+        "interface `{interface}`: its driver does not run XDP natively ({source}); set `engine = \
+         \"xdp_generic\"` to run it in the stack, slower"
+    )]
+    NotNative {
+        /// The interface.
+        interface: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Somebody else's program is on the interface.
+    #[error(
+        "interface `{interface}` has an XDP program already: another agent, or another tool; `ip \
+         link show dev {interface}` names it, and it must go first"
+    )]
+    Busy {
+        /// The interface.
+        interface: String,
+    },
+    /// Frames are too long for the driver.
+    #[error(
+        "interface `{interface}`: its MTU is too large for native XDP ({source}); lower the MTU, \
+         or set `engine = \"xdp_generic\"`"
+    )]
+    TooLong {
+        /// The interface.
+        interface: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The kernel refuses to attach.
+    #[error("interface `{interface}`: cannot attach {what}: {reason}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// Which program, where.
+        what: &'static str,
+        /// What the kernel says.
+        reason: String,
+    },
+    /// A ring cannot be read.
+    #[error("cannot wait for the kernel's rings: {0}")]
+    Wait(io::Error),
+}
+
+impl KernelError {
+    /// Reads the kernel's answer to an attempt to attach XDP.
+    pub(super) fn of_xdp(interface: &str, mode: Mode, source: io::Error) -> Self {
+        let interface = interface.to_owned();
+        match (source.raw_os_error(), mode) {
+            (Some(libc::EBUSY | libc::EEXIST), _) => Self::Busy { interface },
+            (Some(libc::ERANGE | libc::E2BIG | libc::EMSGSIZE), Mode::Native) => {
+                Self::TooLong { interface, source }
+            }
+            (Some(libc::EOPNOTSUPP | libc::EINVAL), Mode::Native) => {
+                Self::NotNative { interface, source }
+            }
+            _ => Self::Attach { interface, what: "XDP", reason: source.to_string() },
+        }
+    }
+}

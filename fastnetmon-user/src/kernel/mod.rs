@@ -1,0 +1,93 @@
+//! The only user of aya: loads the programs, attaches them, and hands out what came of it.
+//!
+//! [`attach`] yields capabilities, each for the one room that may use it: [`Parts`] for counters and
+//! networks, [`Rings`] for the capture engine, [`Attached`] for whoever keeps the programs alive.
+//!
+//! **Invariant**: the programs hang on BPF links that this process owns and nothing is pinned, so
+//! the kernel takes them off when the process ends, however it ends.
+
+mod error;
+mod links;
+mod object;
+mod ports;
+mod rings;
+
+use std::num::NonZeroU32;
+
+use aya::programs::links::FdLink;
+
+pub use self::error::KernelError;
+pub use self::object::{Frozen, Object};
+pub use self::ports::{Interface, interfaces, receiving_cpus, speed_mbps};
+pub use self::rings::{Ring, Rings};
+use crate::tables::{Parts, Shape};
+
+/// Where XDP runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// In the driver, before the kernel has made anything of the frame.
+    Native,
+    /// In the stack, for drivers that cannot. Only when asked for by name.
+    Generic,
+}
+
+/// What a port shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// A port towards the world: what arrives is incoming, what leaves is outgoing.
+    Uplink,
+    /// A mirror port: it shows each packet once, arriving, whichever way it goes.
+    Mirror,
+}
+
+/// A port to attach to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Port {
+    /// The interface's name.
+    pub interface: String,
+    /// What it shows.
+    pub role: Role,
+    /// Where XDP runs.
+    pub mode: Mode,
+}
+
+/// Programs that count. They are taken off when this is dropped.
+#[derive(Debug)]
+pub struct Attached {
+    _object: Object,
+    _links: Vec<FdLink>,
+}
+
+/// CPUs the kernel may ever run, each with a row of its own.
+///
+/// # Errors
+/// When `/sys/devices/system/cpu/possible` cannot be read.
+pub fn possible_cpus() -> Result<NonZeroU32, KernelError> {
+    let count = aya::util::nr_cpus()
+        .map_err(|(file, source)| KernelError::Cpus { file: file.to_owned(), source })?;
+    Ok(u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN))
+}
+
+/// Loads the programs with tables of this shape. Nothing is attached yet, so the directory can be
+/// filled first and the very first packet is counted.
+///
+/// # Errors
+/// When the kernel refuses; the error says what it lacks.
+pub fn load(shape: Shape, sparse_every: u32) -> Result<(Object, Parts, Rings), KernelError> {
+    let mut object = Object::load(Frozen { shape, sparse_every })?;
+    let parts = object.parts()?;
+    let rings = object.rings()?;
+    Ok((object, parts, rings))
+}
+
+/// Attaches to every port, or to none.
+///
+/// # Errors
+/// The first port that cannot be attached to; the others are let go.
+pub fn attach(mut object: Object, ports: &[Port]) -> Result<Attached, KernelError> {
+    let mut held = Vec::new();
+    for port in ports {
+        links::attach(&mut object, port, &mut held)?;
+    }
+    Ok(Attached { _object: object, _links: held })
+}

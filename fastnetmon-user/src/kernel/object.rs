@@ -1,0 +1,227 @@
+//! The kernel programs as this binary carries them.
+//!
+//! **Invariant**: what the verifier takes for constants is set before it looks, and the object's
+//! version is compared before anything is attached.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::maps::{Map, RingBuf};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use fastnetmon_common::ABI_VERSION;
+use fastnetmon_common::abi::{global, map, program};
+
+use crate::kernel::{KernelError, Rings};
+use crate::tables::{Directory, Flags, Limits, Lines, Mapping, Parts, Shape};
+
+static BYTES: &[u8] = aya::include_bytes_aligned!(env!("FASTNETMON_OBJECT"));
+
+/// What is constant once the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Frozen {
+    /// The tables.
+    pub shape: Shape,
+    /// One packet in so many is kept as a sparse sample; 0: none.
+    pub sparse_every: u32,
+}
+
+/// The loaded object.
+#[derive(Debug)]
+pub struct Object {
+    ebpf: Ebpf,
+    shape: Shape,
+}
+
+/// How long one window shall last, about.
+const WINDOW: Duration = Duration::from_millis(128);
+
+impl Object {
+    /// Loads every program and makes every map.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn load(frozen: Frozen) -> Result<Self, KernelError> {
+        let hz = jiffies_per_second()?;
+        let mut object = Self::load_with(frozen, window_shift(hz))?;
+        let found = object.run_bare(program::ABI)?;
+        if found != ABI_VERSION {
+            return Err(KernelError::Version { found, expected: ABI_VERSION });
+        }
+        Ok(object)
+    }
+
+    fn load_with(frozen: Frozen, window_shift: u32) -> Result<Self, KernelError> {
+        let Frozen { shape, sparse_every } = frozen;
+        let lines = shape.writers.get() * 2 * shape.slots;
+        let bucket_mask = shape.buckets - 1;
+        let ebpf = EbpfLoader::new()
+            .override_global(global::SLOTS, &shape.slots, true)
+            .override_global(global::BUCKET_MASK, &bucket_mask, true)
+            .override_global(global::WINDOW_SHIFT, &window_shift, true)
+            .override_global(global::SPARSE_EVERY, &sparse_every, true)
+            .override_global(global::SEED, &shape.seed, true)
+            .map_max_entries(map::LINES, lines)
+            .map_max_entries(map::T2, shape.elements)
+            .map_max_entries(map::BUCKETS, shape.buckets)
+            .map_max_entries(map::FLAGS, shape.slots)
+            .load(BYTES)
+            .map_err(refused)?;
+        Ok(Self { ebpf, shape })
+    }
+
+    /// The tables behind the maps.
+    pub(super) fn parts(&mut self) -> Result<Parts, KernelError> {
+        let shape = self.shape;
+        let lines = u64::from(shape.writers.get()) * 2 * u64::from(shape.slots) * 64;
+        let directory = Directory::new(
+            self.mapping(map::T1, 65_536 * 4, true)?,
+            self.mapping(map::T6, 65_536 * 4, true)?,
+            self.mapping(map::T2, u64::from(shape.elements) * 1024, true)?,
+            self.mapping(map::BUCKETS, u64::from(shape.buckets) * 64, true)?,
+        );
+        Ok(Parts {
+            lines: Lines::new(self.mapping(map::LINES, lines, false)?, shape),
+            directory,
+            flags: Flags::new(self.mapping(map::FLAGS, u64::from(shape.slots) * 8, true)?),
+            limits: Limits::new(self.mapping(map::PROFILES, Limits::BYTES as u64, true)?),
+        })
+    }
+
+    fn mapping(
+        &self,
+        name: &'static str,
+        bytes: u64,
+        writable: bool,
+    ) -> Result<Arc<Mapping>, KernelError> {
+        let Some(Map::Array(data)) = self.ebpf.map(name) else {
+            return Err(KernelError::Missing { name });
+        };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mapping = Mapping::of_map(name, data.fd().as_fd(), bytes, writable)?;
+        Ok(Arc::new(mapping))
+    }
+
+    /// The rings. They can be taken once.
+    pub(super) fn rings(&mut self) -> Result<Rings, KernelError> {
+        let mut take = |name| {
+            let map = self.ebpf.take_map(name).ok_or(KernelError::Missing { name })?;
+            RingBuf::try_from(map).map_err(|_other_kind| KernelError::Missing { name })
+        };
+        Ok(Rings::new(take(map::HINTS)?, take(map::SAMPLES)?, take(map::STRANGERS)?))
+    }
+
+    /// An XDP program, loaded.
+    pub(super) fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, KernelError> {
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+        let program: &mut Xdp =
+            program.try_into().map_err(|_other_kind| KernelError::Missing { name })?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| refused(error.into()))?;
+        }
+        Ok(program)
+    }
+
+    /// A classifier, loaded.
+    pub(super) fn classifier(
+        &mut self,
+        name: &'static str,
+    ) -> Result<&mut SchedClassifier, KernelError> {
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+        let program: &mut SchedClassifier =
+            program.try_into().map_err(|_other_kind| KernelError::Missing { name })?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| refused(error.into()))?;
+        }
+        Ok(program)
+    }
+
+    /// Runs an XDP program on one frame (`BPF_PROG_TEST_RUN`) and returns its verdict.
+    ///
+    /// # Errors
+    /// When there is no such program, or the kernel refuses the frame.
+    pub fn run_xdp(&mut self, name: &'static str, frame: &[u8]) -> Result<u32, KernelError> {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        let result = self.xdp(name)?.test_run(options).map_err(|error| refused(error.into()))?;
+        Ok(result.return_value)
+    }
+
+    fn run_bare(&mut self, name: &'static str) -> Result<u32, KernelError> {
+        self.run_xdp(name, &[0; 64])
+    }
+}
+
+/// Learns how fast the kernel's jiffies go; no file tells it on every system.
+fn jiffies_per_second() -> Result<u32, KernelError> {
+    let shape =
+        Shape { writers: std::num::NonZeroU32::MIN, slots: 256, elements: 1, buckets: 1, seed: 0 };
+    let mut object = Object::load_with(Frozen { shape, sparse_every: 0 }, 0)?;
+    let span = Duration::from_millis(48);
+    let before = object.run_bare(program::JIFFIES)?;
+    #[expect(clippy::disallowed_methods, reason = "the passing of time is what is measured")]
+    std::thread::sleep(span);
+    let after = object.run_bare(program::JIFFIES)?;
+    Ok(nearest_hz(after.wrapping_sub(before), span))
+}
+
+/// The frequencies a kernel is built with (kernel/Kconfig.hz), the nearest one to what was seen.
+fn nearest_hz(jiffies: u32, span: Duration) -> u32 {
+    let measured = u64::from(jiffies) * 1000 / u64::try_from(span.as_millis()).unwrap_or(1).max(1);
+    let mut nearest = 100;
+    for hz in [100_u32, 250, 300, 1000] {
+        if u64::from(hz).abs_diff(measured) < u64::from(nearest).abs_diff(measured) {
+            nearest = hz;
+        }
+    }
+    nearest
+}
+
+/// Jiffies are shifted by so much to give a window of about 128 ms.
+fn window_shift(hz: u32) -> u32 {
+    let jiffies = u64::from(hz) * u64::try_from(WINDOW.as_millis()).unwrap_or(128) / 1000;
+    jiffies.max(1).ilog2()
+}
+
+fn refused(error: EbpfError) -> KernelError {
+    let mut reason = String::new();
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    let mut permission = false;
+    while let Some(error) = source {
+        let text = error.to_string();
+        // The verifier's whole log belongs into a bug report, not into a message.
+        let text: String = text.chars().take(600).collect();
+        if !reason.contains(&text) {
+            if !reason.is_empty() {
+                reason.push_str(": ");
+            }
+            reason.push_str(&text);
+        }
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            permission |= error.raw_os_error() == Some(libc::EPERM);
+        }
+        source = error.source();
+    }
+    reason.push_str(if permission {
+        "; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    } else {
+        "; XDP with memory-mapped tables and rings needs Linux 5.9 or newer, built with \
+         CONFIG_BPF_SYSCALL"
+    });
+    KernelError::Load { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_about_128_ms_at_every_frequency() {
+        for (seen, hz, shift) in
+            [(4, 100, 3), (5, 100, 3), (12, 250, 5), (14, 300, 5), (48, 1000, 7)]
+        {
+            assert_eq!(nearest_hz(seen, Duration::from_millis(48)), hz, "{seen}");
+            assert_eq!(window_shift(hz), shift, "{hz}");
+        }
+    }
+}

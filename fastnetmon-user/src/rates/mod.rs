@@ -1,0 +1,260 @@
+//! Totals become speeds.
+//!
+//! A rate is what came within the window, a second, divided by the window: plain, so that a ban is
+//! explained by one number. A tick shorter than the window is summed with those before it.
+//!
+//! **Invariant**: pure. The clock is an argument, and a reading gives the same frame whenever it is
+//! played.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::counters::{House, Reading};
+use crate::model::{Counts, Direction, HostId, Moment, PerSecond, Tally, Unparsed};
+
+/// The window of the policy.
+pub const WINDOW: Duration = Duration::from_secs(1);
+
+/// What one host did within the window, in one direction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// Whose.
+    pub host: HostId,
+    /// Which way.
+    pub direction: Direction,
+    /// By class.
+    pub within: Counts,
+    /// All classes, a second.
+    pub per_second: PerSecond,
+}
+
+/// One of the four kinds of traffic.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Channel {
+    /// Since the agent started.
+    pub total: Tally,
+    /// In the last reading.
+    pub per_second: PerSecond,
+}
+
+/// Everything counted since the agent started.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Totals {
+    /// To our hosts, from elsewhere.
+    pub incoming: Channel,
+    /// From our hosts, to elsewhere.
+    pub outgoing: Channel,
+    /// Between our hosts.
+    pub internal: Channel,
+    /// Touching none of our hosts.
+    pub other: Channel,
+    /// Frames without an IP header that can be read, by reason.
+    pub unparsed: [Tally; Unparsed::REASONS],
+    /// Frames that carry more than their IP packet.
+    pub padding: Tally,
+    /// Samples that found their ring full.
+    pub samples_lost: u64,
+    /// Hints that found their ring full.
+    pub hints_lost: u64,
+    /// IPv6 hosts that were not told of.
+    pub strangers_untold: u64,
+}
+
+impl Totals {
+    /// Every frame that was seen, readable or not.
+    pub fn received(&self) -> u64 {
+        let channels = [self.incoming, self.outgoing, self.internal, self.other];
+        let counted: u64 = channels.iter().map(|channel| channel.total.packets).sum();
+        counted + self.unparsed.iter().map(|tally| tally.packets).sum::<u64>()
+    }
+}
+
+/// All speeds at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct RateFrame {
+    /// When.
+    pub at: Moment,
+    /// Hosts that moved within the window.
+    pub rates: Vec<Rate>,
+    /// The whole.
+    pub totals: Totals,
+}
+
+/// Makes rates out of readings.
+#[derive(Debug, Default)]
+pub struct RateTable {
+    totals: Totals,
+    /// Readings that lie within the window beside the newest, oldest first.
+    earlier: VecDeque<Reading>,
+    /// Their sum and the newest one's; unused while a reading is as long as the window.
+    sums: HashMap<(HostId, Direction), Counts>,
+}
+
+impl RateTable {
+    /// Takes a reading and tells the speeds.
+    pub fn advance(&mut self, reading: Reading) -> RateFrame {
+        self.take_totals(&reading);
+        let at = reading.at;
+        let mut span = reading.span;
+        let rates = if reading.span >= WINDOW / 2 {
+            // One reading is as good as the window: no sums are needed.
+            self.earlier.clear();
+            self.sums.clear();
+            rates(span, reading.gains.iter().map(|g| (g.host, g.direction, g.counts)))
+        } else {
+            self.slide(reading);
+            span = self.earlier.iter().map(|earlier| earlier.span).sum();
+            rates(
+                span,
+                self.sums.iter().map(|(&(host, direction), &counts)| (host, direction, counts)),
+            )
+        };
+        RateFrame { at, rates, totals: self.totals }
+    }
+
+    fn slide(&mut self, reading: Reading) {
+        for gain in &reading.gains {
+            *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts;
+        }
+        self.earlier.push_back(reading);
+        let mut span: Duration = self.earlier.iter().map(|earlier| earlier.span).sum();
+        while let Some(oldest) = self.earlier.front()
+            && span.saturating_sub(oldest.span) >= WINDOW
+        {
+            span = span.saturating_sub(oldest.span);
+            for gain in &oldest.gains {
+                let key = (gain.host, gain.direction);
+                if let Some(sum) = self.sums.get_mut(&key) {
+                    for (sum, gone) in sum.0.iter_mut().zip(gain.counts.0) {
+                        *sum = sum.less(gone);
+                    }
+                    if sum.total().is_zero() {
+                        self.sums.remove(&key);
+                    }
+                }
+            }
+            self.earlier.pop_front();
+        }
+    }
+
+    fn take_totals(&mut self, reading: &Reading) {
+        let (mut incoming, mut outgoing) = (Tally::default(), Tally::default());
+        for gain in &reading.gains {
+            match gain.direction {
+                Direction::Incoming => incoming += gain.counts.total(),
+                Direction::Outgoing => outgoing += gain.counts.total(),
+            }
+        }
+        let House {
+            other,
+            internal_incoming,
+            internal_outgoing,
+            mirrored,
+            unparsed,
+            padding,
+            samples_lost,
+            hints_lost,
+            strangers_untold,
+        } = reading.house;
+        // Packets between our hosts stand on the hosts' lines and on the house's.
+        let mut internal = mirrored;
+        internal += internal_incoming;
+        internal += internal_outgoing;
+        let totals = &mut self.totals;
+        totals.incoming.take(incoming.less(internal_incoming).less(mirrored), reading.span);
+        totals.outgoing.take(outgoing.less(internal_outgoing).less(mirrored), reading.span);
+        totals.internal.take(internal, reading.span);
+        totals.other.take(other, reading.span);
+        for (total, new) in totals.unparsed.iter_mut().zip(unparsed) {
+            *total += new;
+        }
+        totals.padding += padding;
+        totals.samples_lost += samples_lost;
+        totals.hints_lost += hints_lost;
+        totals.strangers_untold += strangers_untold;
+    }
+}
+
+impl Channel {
+    fn take(&mut self, new: Tally, span: Duration) {
+        self.total += new;
+        self.per_second = new.per_second(span);
+    }
+}
+
+fn rates(span: Duration, counts: impl Iterator<Item = (HostId, Direction, Counts)>) -> Vec<Rate> {
+    // Shorter than the window only while the agent is young: before it, there was nothing.
+    let span = span.max(WINDOW);
+    counts
+        .map(|(host, direction, within)| Rate {
+            host,
+            direction,
+            within,
+            per_second: within.total().per_second(span),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Gain;
+    use crate::model::Class;
+
+    fn reading(at_ms: u64, span_ms: u64, packets: u64) -> Reading {
+        let mut counts = Counts::default();
+        counts.0[Class::Udp as usize] = Tally { packets, bytes: packets * 46 };
+        let gain = Gain {
+            host: HostId(256),
+            direction: Direction::Incoming,
+            counts,
+            dropped: Tally::default(),
+        };
+        Reading {
+            at: Moment::after_boot(Duration::from_millis(at_ms)),
+            span: Duration::from_millis(span_ms),
+            gains: if packets == 0 { vec![] } else { vec![gain] },
+            house: House::default(),
+        }
+    }
+
+    #[track_caller]
+    fn check(table: &mut RateTable, reading: Reading, expected: Option<u64>) {
+        let frame = table.advance(reading);
+        assert_eq!(frame.rates.first().map(|rate| rate.per_second.pps), expected);
+    }
+
+    #[test]
+    fn a_rate_is_what_came_within_the_window_however_short_the_tick() {
+        let mut table = RateTable::default();
+        for tick in 1..=10 {
+            check(&mut table, reading(tick * 100, 100, 1000), Some(tick * 1000));
+        }
+        for tick in 11..=15 {
+            check(&mut table, reading(tick * 100, 100, 1000), Some(10_000));
+        }
+        for tick in 16..=24 {
+            check(&mut table, reading(tick * 100, 100, 0), Some(10_000 - (tick - 15) * 1000));
+        }
+        check(&mut table, reading(2500, 100, 0), None);
+    }
+
+    #[test]
+    fn a_late_tick_is_divided_by_its_own_length() {
+        let mut table = RateTable::default();
+        check(&mut table, reading(1000, 1000, 40_000), Some(40_000));
+        check(&mut table, reading(3000, 2000, 40_000), Some(20_000));
+        check(&mut table, reading(3990, 990, 40_000), Some(40_000));
+    }
+
+    #[test]
+    fn packets_between_our_hosts_count_once_in_the_totals() {
+        let mut table = RateTable::default();
+        let mut one = reading(1000, 1000, 10);
+        one.house.internal_incoming = Tally { packets: 4, bytes: 184 };
+        let totals = table.advance(one).totals;
+        assert_eq!(totals.incoming.total, Tally { packets: 6, bytes: 276 });
+        assert_eq!(totals.internal.total, Tally { packets: 4, bytes: 184 });
+        assert_eq!(totals.received(), 10);
+    }
+}
