@@ -14,7 +14,7 @@
 //! **Invariant**: element 0 is all zero and entry 0 means "not ours", so a walk that leaves the
 //! tree ends at "not ours" and needs no check on the way.
 
-use crate::table::{Line, Tables};
+use crate::table::{Line as _, Tables};
 
 /// Mask of the index in an entry.
 pub const INDEX: u32 = 0x000f_ffff;

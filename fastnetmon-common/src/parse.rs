@@ -157,12 +157,13 @@ fn parse_ipv4<W: Wire + ?Sized>(wire: &W, at: usize) -> Result<Packet, Unparsed>
     if ip.version_ihl >> 4 != 4 {
         return Err(Unparsed::Version);
     }
-    let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
+    let said = usize::from(ip.version_ihl & 0x0f) * 4;
+    let header_len = said.max(size_of::<Ipv4>());
     // MF or an offset: everything but DF (RFC 791).
     let transport = if ip.fragment.get() & 0x3fff != 0 {
         Transport { class: Class::Fragment, protocol: ip.protocol, at: at + header_len, len: 0 }
-    } else if header_len < size_of::<Ipv4>() {
-        Transport::unread(ip.protocol, at + size_of::<Ipv4>())
+    } else if said < header_len {
+        Transport::unread(ip.protocol, at + header_len)
     } else {
         transport(wire, ip.protocol, at + header_len)
     };
@@ -225,16 +226,14 @@ fn behind_extensions<W: Wire + ?Sized>(wire: &W, mut next: u8, mut at: usize) ->
                 next = extension.next;
             }
             44 => {
+                let Some(fragment) = wire.header::<Ipv6Fragment>(at) else {
+                    return Transport { class: Class::Fragment, protocol: next, at, len: 0 };
+                };
+                at += size_of::<Ipv6Fragment>();
+                next = fragment.next;
                 // An atomic fragment (RFC 6946) is a whole packet.
-                match wire.header::<Ipv6Fragment>(at) {
-                    Some(fragment) if fragment.offset.get() & 0xfff9 == 0 => {
-                        next = fragment.next;
-                        at += size_of::<Ipv6Fragment>();
-                    }
-                    fragment => {
-                        let protocol = fragment.map_or(44, |fragment| fragment.next);
-                        return Transport { class: Class::Fragment, protocol, at, len: 0 };
-                    }
+                if fragment.offset.get() & 0xfff9 != 0 {
+                    return Transport { class: Class::Fragment, protocol: next, at, len: 0 };
                 }
             }
             _ => return transport(wire, next, at),

@@ -245,7 +245,7 @@ fn add<T: Tables>(
 
     let old = line.get(WINDOW);
     // All ones when the window still runs, all zeros when it is a new one: a mask, not a jump.
-    let same = ((((old >> 56) ^ window).wrapping_sub(1)) as i64 >> 63) as u64;
+    let same = (((old >> 56) ^ window).wrapping_sub(1).cast_signed() >> 63).cast_unsigned();
     let old = old & same & 0x00ff_ffff_ffff_ffff;
     let (old_packets, old_bytes16) = (window_packets(old), low32(old));
     let new_packets = (old_packets + packets.min(MOST_PACKETS)).min(MOST_PACKETS);

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod object;
 pub mod process;
 pub mod setup;
+mod system;
 pub mod toolchain;
 pub mod traffic;
 

@@ -90,15 +90,16 @@ fn set_by_cargo(name: &OsStr) -> bool {
         "CLIPPY_ARGS",
     ];
     const STARTS: [&str; 4] = ["CARGO", "RUST", "DEP_", "__CARGO"];
-    const KEPT: [&str; 9] = [
+    const KEPT: [&str; 10] = [
         "CARGO_HOME",
         "CARGO_HTTP_",
         "CARGO_NET_",
         "CARGO_REGISTR",
         "CARGO_SOURCE_",
         "CARGO_TERM_",
-        "RUSTUP_HOME",
+        "RUSTUP_AUTO_INSTALL",
         "RUSTUP_DIST_SERVER",
+        "RUSTUP_HOME",
         "RUST_BACKTRACE",
     ];
     let Some(name) = name.to_str() else { return false };
@@ -142,6 +143,7 @@ mod tests {
             "CARGO_HOME",
             "RUSTUP_HOME",
             "CARGO_NET_OFFLINE",
+            "RUSTUP_AUTO_INSTALL",
             "HOSTNAME",
             "http_proxy",
         ] {

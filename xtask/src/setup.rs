@@ -152,9 +152,15 @@ fn install_linker(places: &Places, major: u32, prefix: &Path) -> anyhow::Result<
         "setup: building bpf-linker {LINKER_VERSION} for LLVM {major} into {} (about a minute)",
         root.display()
     );
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut install = Command::new(cargo);
+    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut install = Command::new(&cargo);
     process::forget_outer_cargo(&mut install);
+    // The compiler beside this cargo, not rustup's choice for the folder: that might be another
+    // one, which rustup then offers to bring up to date.
+    let rustc = cargo.with_file_name("rustc");
+    if rustc.is_file() {
+        install.env("RUSTC", rustc);
+    }
     install
         .args(["install", "--quiet", "bpf-linker", "--version", LINKER_VERSION, "--locked"])
         .args(["--no-default-features", "--features", &format!("llvm-{major}"), "--root"])

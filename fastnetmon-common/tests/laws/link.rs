@@ -76,10 +76,7 @@ fn up_to_four_labels_are_looked_through() {
     for labels in 1..=4 {
         let link = 14 + 4 * u32::try_from(labels).unwrap();
         looked_through(udp4(Frame::ethernet().mpls(labels)), link);
-        check(
-            udp6(Frame::ethernet().mpls(labels)),
-            counted(Class::Udp, UDP6, 17, link + 40, 48),
-        );
+        check(udp6(Frame::ethernet().mpls(labels)), counted(Class::Udp, UDP6, 17, link + 40, 48));
     }
     looked_through(udp4(Frame::ethernet().vlan().vlan().vlan().mpls(4)), 14 + 12 + 16);
 }

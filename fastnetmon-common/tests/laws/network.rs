@@ -16,7 +16,14 @@ pub(crate) const B6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0,
 /// What a row of a table expects beside the addresses, which the frame itself knows.
 #[derive(Clone, Copy)]
 pub(crate) enum Expected {
-    Counted { class: Class, bytes: u32, protocol: u8, transport_at: u32, headers: u32, padding: u32 },
+    Counted {
+        class: Class,
+        bytes: u32,
+        protocol: u8,
+        transport_at: u32,
+        headers: u32,
+        padding: u32,
+    },
     Refused(Unparsed),
 }
 
@@ -392,10 +399,10 @@ fn good_frames() -> Vec<(Frame, &'static [Class])> {
         (Frame::ethernet().vlan().mpls(2).ipv6(A6, B6).udp().payload(3), &[]),
         (Frame::ethernet().vlan().pppoe().ipv6(A6, B6).tcp(SYN), &[Class::Tcp]),
         (Frame::ethernet().pppoe().ipv4(A4, B4).udp().payload(1), &[]),
-        (v6().hop_by_hop(1).routing(2).destination(0).authentication(4).tcp(SYN), &[
-            Class::Other,
-            Class::Tcp,
-        ]),
+        (
+            v6().hop_by_hop(1).routing(2).destination(0).authentication(4).tcp(SYN),
+            &[Class::Other, Class::Tcp],
+        ),
         (v6().hop_by_hop(0).fragment_header(0, false).udp(), &[Class::Other, Class::Fragment]),
         (v6().destination(0).fragment_header(9, true).payload(9), &[Class::Other]),
         (v6().hop_by_hop(0).icmpv6().payload(56), &[Class::Other]),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fastnetmon_common::abi::{Hint, Stranger};
 
-pub use self::settings::{EngineName, RoleName, Settings};
+pub use self::settings::{EngineName, RoleName, Settings, Tick};
 pub use self::xdp::XdpEngine;
 use crate::model::{Direction, HostId, Moment};
 

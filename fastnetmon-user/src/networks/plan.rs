@@ -161,6 +161,11 @@ impl Plan {
         self.capacity
     }
 
+    /// How many IPv6 prefixes have a line for their strangers.
+    pub fn prefixes(&self) -> usize {
+        self.prefixes.len()
+    }
+
     /// IPv6 hosts that are named one by one.
     pub fn singles(&self) -> impl Iterator<Item = u128> + '_ {
         self.singles.iter().copied()

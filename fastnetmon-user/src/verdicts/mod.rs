@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use self::judge::{Judge, Policy};
 pub use self::order::{Order, OrderError};
-pub use self::settings::{BanSettings, Thresholds};
+pub use self::settings::{BanSettings, PositivePps, Thresholds};
 use crate::model::{Direction, HostId, Moment, Seen};
 
 /// Why a host is banned.

@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn strings_are_blanked() {
-        check(r#"f("crate::x \" y") + 1"#, "f(                ) + 1");
+        check(r#"f("crate::x \" y") + 1"#, "f(               ) + 1");
         check(r##"f(r#"a " b"#, 1)"##, "f(          , 1)");
-        check(r#"f(br"\", 1)"#, "f(      , 1)");
+        check(r#"f(br"\", 1)"#, "f(     , 1)");
         check("for_r\"x\"", "for_r   ");
     }
 

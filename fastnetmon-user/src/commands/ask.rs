@@ -1,0 +1,177 @@
+//! Questions and orders to the agent: `top`, `status`, `bans`, `ban`, `unban`.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+
+use crate::client::{self, ClientError, Connection, Screen};
+use crate::commands::{Failure, Order, Where, say};
+use crate::control::{self, Request};
+
+#[derive(Args, Debug)]
+pub(super) struct Top {
+    #[command(flatten)]
+    at: Where,
+    /// Print the screen once and leave
+    #[arg(long)]
+    once: bool,
+    /// The same as JSON, once
+    #[arg(long)]
+    json: bool,
+    /// By what hosts are ordered
+    #[arg(long, value_enum, default_value = "packets")]
+    order: Order,
+    /// Hosts in each table, at most
+    #[arg(long, default_value_t = 7)]
+    rows: usize,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    #[command(flatten)]
+    at: Where,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Bans {
+    #[command(flatten)]
+    at: Where,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A direction on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Direction {
+    Incoming,
+    Outgoing,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Ban {
+    /// Address of the host
+    ip: IpAddr,
+    /// Which way the attack goes
+    #[arg(long, value_enum, default_value = "incoming")]
+    direction: Direction,
+    #[command(flatten)]
+    at: Where,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Unban {
+    /// Address of the host
+    ip: IpAddr,
+    #[command(flatten)]
+    at: Where,
+}
+
+pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
+    let Top { at, once, json, order, rows } = arguments;
+    let order = match order {
+        Order::Packets => client::Order::Packets,
+        Order::Bytes => client::Order::Bytes,
+    };
+    if *json {
+        say(&as_json(&fetch(&at.socket, *rows)?));
+    } else if *once {
+        let status = fetch(&at.socket, *rows)?;
+        say(&Screen { status: &status, order, rows: *rows }.to_string());
+    } else {
+        client::watch(&at.socket, order, *rows)
+            .map_err(|error| Failure::Refused(error.to_string()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn status(arguments: &Status) -> Result<(), Failure> {
+    let status = fetch(&arguments.at.socket, 7)?;
+    say(&if arguments.json { as_json(&status) } else { sentences(&status) });
+    Ok(())
+}
+
+pub(super) fn bans(arguments: &Bans) -> Result<(), Failure> {
+    let status = fetch(&arguments.at.socket, 0)?;
+    say(&if arguments.json { as_json(&status.bans) } else { client::bans(&status.bans) });
+    Ok(())
+}
+
+pub(super) fn ban(arguments: &Ban) -> Result<(), Failure> {
+    let direction = match arguments.direction {
+        Direction::Incoming => control::Way::Incoming,
+        Direction::Outgoing => control::Way::Outgoing,
+    };
+    order(&arguments.at.socket, &Request::Ban { ip: arguments.ip, direction })
+}
+
+pub(super) fn unban(arguments: &Unban) -> Result<(), Failure> {
+    order(&arguments.at.socket, &Request::Unban { ip: arguments.ip })
+}
+
+fn order(socket: &Path, request: &Request) -> Result<(), Failure> {
+    let done = Connection::open(socket).and_then(|mut open| open.order(request));
+    say(&done.map_err(failure)?);
+    Ok(())
+}
+
+fn fetch(socket: &Path, hosts: usize) -> Result<control::Status, Failure> {
+    Connection::open(socket).and_then(|mut open| open.status(hosts)).map_err(failure)
+}
+
+fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(_) | ClientError::Lost(_) | ClientError::Unexpected => {
+            Failure::Refused(error.to_string())
+        }
+        ClientError::Nobody { .. }
+        | ClientError::Forbidden { .. }
+        | ClientError::Version { .. } => Failure::Input(error.to_string()),
+    }
+}
+
+fn as_json(what: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(what).unwrap_or_default()
+}
+
+fn sentences(status: &control::Status) -> String {
+    let control::Status { version, engine, role, interfaces, uptime_secs, totals, packets, .. } =
+        status;
+    let mut lines = vec![
+        format!(
+            "fastnetmon {version}, engine {engine}, {role} {}, up {uptime_secs} s",
+            interfaces.join(",")
+        ),
+        format!(
+            "networks {}, IPv6 hosts {} of {}",
+            status.networks, status.ipv6.hosts, status.ipv6.room
+        ),
+    ];
+    for (name, traffic) in [
+        ("incoming", totals.incoming),
+        ("outgoing", totals.outgoing),
+        ("internal", totals.internal),
+        ("other", totals.other),
+    ] {
+        let control::Traffic { packets, bytes, pps, bps } = traffic;
+        lines.push(format!("{name:9} {packets} packets, {bytes} bytes, {pps} pps, {bps} bps"));
+    }
+    let control::Packets { received, dropped, unparsed, .. } = packets;
+    lines.push(format!(
+        "packets   {received} received, {dropped} dropped, {} unparsed (short {}, not_ip {}, \
+         version {}, nested {}, arp {})",
+        unparsed.total(),
+        unparsed.short,
+        unparsed.not_ip,
+        unparsed.version,
+        unparsed.nested,
+        unparsed.arp
+    ));
+    lines.push(format!("bans      {}", status.bans.len()));
+    lines.extend(status.alarms.iter().map(|alarm| format!("alarm     {alarm}")));
+    lines.join("\n")
+}

@@ -1,0 +1,41 @@
+//! `fastnetmon check`: what would be in force, without touching anything.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::commands::{Failure, say};
+use crate::daemon::Settings;
+use crate::networks;
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
+    let input = |error: &dyn std::error::Error| Failure::Input(error.to_string());
+    let settings = Settings::read(&arguments.config).map_err(|error| input(&error))?;
+    let guarded = networks::read(&settings.networks).map_err(|error| input(&error))?;
+    networks::Plan::new(&guarded.ours, settings.networks.ipv6_hosts)
+        .map_err(|error| input(&error))?;
+    let in_force = toml::to_string(&settings).map_err(|error| input(&error))?;
+
+    let mut text = format!("{}: understood. In force:\n\n{in_force}\n", arguments.config.display());
+    let (ours, excused) = (guarded.ours.len(), guarded.whitelist.len());
+    // Writing to a string cannot fail.
+    let _infallible = writeln!(text, "{ours} networks are guarded, {excused} never banned.");
+    for remark in &guarded.remarks {
+        let _infallible = writeln!(text, "remark: {remark}");
+    }
+    let script = &settings.notify.script;
+    if !script.exists() {
+        let _infallible =
+            writeln!(text, "remark: there is no script at `{}` yet", script.display());
+    }
+    say(&text);
+    Ok(())
+}

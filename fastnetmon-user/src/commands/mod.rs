@@ -1,0 +1,92 @@
+//! The command line: one file a group of subcommands.
+//!
+//! **Invariant**: a command returns what it has to say; `main` makes an exit code of it. 0: done.
+//! 1: the agent said no, or broke. 2: bad input or a start that could not be made.
+
+mod ask;
+mod check;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Finds attacked hosts and calls your script.
+#[derive(Debug, Parser)]
+#[command(name = "fastnetmon", version, max_term_width = 100)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The agent: counts, decides, calls the script (root, or its capabilities)
+    Run(run::Arguments),
+    /// The screen, refreshed each second; keys: p packets, b bytes, q quit
+    Top(ask::Top),
+    /// The state of the agent
+    Status(ask::Status),
+    /// The bans that stand
+    Bans(ask::Bans),
+    /// Ban a host of ours
+    Ban(ask::Ban),
+    /// Let a host go
+    Unban(ask::Unban),
+    /// Read a configuration and its networks, and say what would be in force
+    Check(check::Arguments),
+}
+
+/// Where the agent is asked.
+#[derive(Args, Debug)]
+struct Where {
+    /// Control socket of the agent
+    #[arg(long, value_name = "PATH", default_value = "/run/fastnetmon/control.sock")]
+    socket: PathBuf,
+}
+
+/// By what hosts are ordered.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    Packets,
+    Bytes,
+}
+
+/// Does what the command line says.
+pub fn dispatch(line: CommandLine) -> ExitCode {
+    let outcome = match line.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Top(arguments) => ask::top(&arguments),
+        Command::Status(arguments) => ask::status(&arguments),
+        Command::Bans(arguments) => ask::bans(&arguments),
+        Command::Ban(arguments) => ask::ban(&arguments),
+        Command::Unban(arguments) => ask::unban(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Input(reason)) => complain(&reason, 2),
+        Err(Failure::Refused(reason)) => complain(&reason, 1),
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Bad input, or a start that could not be made: exit code 2.
+    Input(String),
+    /// The agent said no, or broke: exit code 1.
+    Refused(String),
+}
+
+#[expect(clippy::print_stderr, reason = "a command speaks to whoever typed it")]
+fn complain(reason: &str, code: u8) -> ExitCode {
+    eprintln!("fastnetmon: {reason}");
+    ExitCode::from(code)
+}
+
+#[expect(clippy::print_stdout, reason = "a command answers on its standard output")]
+fn say(text: &str) {
+    println!("{}", text.trim_end_matches('\n'));
+}

@@ -1,0 +1,31 @@
+//! `fastnetmon run`: the agent.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::commands::Failure;
+use crate::daemon::{self, StartError};
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// Configuration file; without it the defaults are in force
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Ports to watch, instead of `interfaces` in the configuration
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    interface: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut settings = daemon::read_settings(arguments.config.as_deref())
+        .map_err(|error| Failure::Input(error.to_string()))?;
+    if !arguments.interface.is_empty() {
+        settings.capture.interfaces.clone_from(&arguments.interface);
+    }
+    daemon::start_logging(settings.log.level.name());
+    daemon::run(&settings).map_err(|error| match error {
+        StartError::Thread(_) => Failure::Refused(error.to_string()),
+        _ => Failure::Input(error.to_string()),
+    })
+}

@@ -1,0 +1,243 @@
+//! What daemon and client say to each other over the control socket.
+//!
+//! The daemon greets with a [`Hello`]; then each request is one line of JSON and so is each reply.
+//!
+//! **Invariant**: these are the words of the wire. Whatever changes here raises
+//! [`PROTOCOL_VERSION`].
+
+mod codec;
+mod settings;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
+pub use self::settings::Settings;
+
+/// Version of everything in this module.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The daemon's first line.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the agent.
+    pub fastnetmon: String,
+    /// [`PROTOCOL_VERSION`].
+    pub protocol: u32,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "request")]
+pub enum Request {
+    /// The state of the agent, with the loudest hosts.
+    Status {
+        /// How many hosts of each direction and order.
+        hosts: usize,
+    },
+    /// Ban a host.
+    Ban {
+        /// Its address.
+        ip: IpAddr,
+        /// Which way the attack goes.
+        direction: Way,
+    },
+    /// Let a host go.
+    Unban {
+        /// Its address.
+        ip: IpAddr,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reply")]
+pub enum Reply {
+    /// The state.
+    Status(Box<Status>),
+    /// The order was obeyed.
+    Done {
+        /// What was done.
+        what: String,
+    },
+    /// It was not.
+    Refused {
+        /// Why, and the remedy.
+        reason: String,
+    },
+}
+
+/// A direction, as JSON has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// To the host.
+    Incoming,
+    /// From the host.
+    Outgoing,
+}
+
+impl Way {
+    /// As JSON has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Outgoing => "outgoing",
+        }
+    }
+}
+
+/// The state of the agent.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// The engine that sees the packets.
+    pub engine: String,
+    /// `uplink` or `mirror`.
+    pub role: String,
+    /// The interfaces watched.
+    pub interfaces: Vec<String>,
+    /// Seconds since the agent started.
+    pub uptime_secs: u64,
+    /// The four kinds of traffic.
+    pub totals: Totals,
+    /// Packets as the engine sees them.
+    pub packets: Packets,
+    /// Bans that stand, by address.
+    pub bans: Vec<Ban>,
+    /// The loudest hosts.
+    pub hosts: Hosts,
+    /// Networks that are guarded, after merging.
+    pub networks: u64,
+    /// IPv6 hosts with lines of their own.
+    pub ipv6: Residents,
+    /// Microseconds of CPU the last reading took, with rates and verdicts.
+    pub tick_micros: u64,
+    /// What an operator should know, in sentences.
+    pub alarms: Vec<String>,
+}
+
+/// The four kinds of traffic.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// To our hosts, from elsewhere.
+    pub incoming: Traffic,
+    /// From our hosts, to elsewhere.
+    pub outgoing: Traffic,
+    /// Between our hosts.
+    pub internal: Traffic,
+    /// Touching none of our hosts.
+    pub other: Traffic,
+}
+
+/// One kind of traffic.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets since the agent started.
+    pub packets: u64,
+    /// Bytes since the agent started.
+    pub bytes: u64,
+    /// Packets a second.
+    pub pps: u64,
+    /// Bits a second.
+    pub bps: u64,
+}
+
+/// Packets as the engine sees them, since the agent started.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Packets {
+    /// Seen, readable or not.
+    pub received: u64,
+    /// Lost before they were seen, as far as the system tells.
+    pub dropped: u64,
+    /// Not readable, by reason.
+    pub unparsed: Unparsed,
+    /// Bytes that frames carry beyond their IP packet.
+    pub padding_bytes: u64,
+    /// Copies for the dump that found no room.
+    pub samples_lost: u64,
+    /// Hints that found no room; the tick is the net under them.
+    pub hints_lost: u64,
+}
+
+/// Frames without an IP header that can be read, by reason.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Unparsed {
+    /// The frame ends too early.
+    pub short: u64,
+    /// No IP in it.
+    pub not_ip: u64,
+    /// The version contradicts the link header.
+    pub version: u64,
+    /// Too many tags, labels or sessions around it.
+    pub nested: u64,
+    /// ARP.
+    pub arp: u64,
+}
+
+impl Unparsed {
+    /// All together.
+    pub const fn total(&self) -> u64 {
+        self.short + self.not_ip + self.version + self.nested + self.arp
+    }
+}
+
+/// A ban that stands.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Ban {
+    /// Whose.
+    pub ip: IpAddr,
+    /// Which way the attack goes.
+    pub direction: Way,
+    /// Packets a second when it was found.
+    pub pps: u64,
+    /// Packets a second at the worst moment so far.
+    pub peak_pps: u64,
+    /// `threshold` or `operator`.
+    pub cause: String,
+    /// Seconds since 1970.
+    pub since: u64,
+    /// Seconds since 1970, at the earliest; `null`: until an operator ends it.
+    pub until: Option<u64>,
+}
+
+/// IPv6 hosts with lines of their own.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Residents {
+    /// How many there are.
+    pub hosts: u64,
+    /// How many there may be.
+    pub room: u64,
+    /// Idle ones that had to leave for others.
+    pub evicted: u64,
+    /// Those that found no room, again and again, and count on their prefix's line.
+    pub refused: u64,
+}
+
+/// The loudest hosts, each list in falling order.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Hosts {
+    /// By packets to them.
+    pub incoming_packets: Vec<Host>,
+    /// By packets from them.
+    pub outgoing_packets: Vec<Host>,
+    /// By bytes to them.
+    pub incoming_bytes: Vec<Host>,
+    /// By bytes from them.
+    pub outgoing_bytes: Vec<Host>,
+}
+
+/// One host in one direction.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its address, or the prefix whose strangers these are.
+    pub ip: String,
+    /// Packets a second.
+    pub pps: u64,
+    /// Bits a second.
+    pub bps: u64,
+    /// Is it banned?
+    pub banned: bool,
+}

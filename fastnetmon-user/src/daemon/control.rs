@@ -1,0 +1,187 @@
+//! The control socket: operators come in here.
+//!
+//! **Invariant**: at most [`MOST`] clients at a time, each with a deadline for every line, so that
+//! nobody can hold the agent up by being slow. State is read from the last report; only orders
+//! reach the tick.
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use tracing::{debug, warn};
+
+use crate::control::{
+    CodecError, Hello, LONGEST_REQUEST, PROTOCOL_VERSION, Reply, Request, Status, read_line,
+    write_line,
+};
+use crate::daemon::StartError;
+use crate::daemon::tick::Wish;
+
+/// Clients at a time.
+const MOST: usize = 64;
+
+/// How long a client may be silent, and how long it may take to read.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the tick may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The group whose members may ask and order.
+const GROUP: &str = "fastnetmon";
+
+/// The socket; its path is removed with it.
+#[derive(Debug)]
+pub(super) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _gone = fs::remove_file(&self.path);
+    }
+}
+
+impl Door {
+    /// Makes the socket. One that nobody answers at is the rest of an agent that was killed.
+    pub(super) fn open(path: &Path) -> Result<Self, StartError> {
+        let refuse = |reason: String| StartError::Socket { path: path.to_owned(), reason };
+        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+            fs::create_dir_all(folder)
+                .map_err(|error| refuse(format!("its folder cannot be made: {error}")))?;
+        }
+        match UnixStream::connect(path) {
+            Ok(_answered) => {
+                return Err(refuse("another agent answers there: end it first".to_owned()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)
+                    .map_err(|error| refuse(format!("an old socket cannot be removed: {error}")))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(refuse(error.to_string())),
+        }
+        // Nobody but us between its making and its mode.
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = bound.map_err(|error| refuse(error.to_string()))?;
+        let door = Self { listener, path: path.to_owned() };
+        if let Some(group) = group_id(GROUP) {
+            chown(path, None, Some(group))
+                .map_err(|error| refuse(format!("cannot be given to `{GROUP}`: {error}")))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+            .map_err(|error| refuse(error.to_string()))?;
+        Ok(door)
+    }
+
+    /// Serves clients, each on a thread, until the process ends.
+    pub(super) fn serve(&self, shown: &Arc<Mutex<Arc<Status>>>, wishes: &Sender<Wish>) {
+        let inside = Arc::new(AtomicUsize::new(0));
+        for stream in self.listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            let guest = Guest::enter(&inside);
+            if inside.load(Ordering::Relaxed) > MOST {
+                warn!("Too many clients at the control socket; one is turned away.");
+                continue;
+            }
+            let (shown, wishes) = (Arc::clone(shown), wishes.clone());
+            let thread = std::thread::Builder::new().name("client".to_owned()).spawn(move || {
+                let _guest = guest;
+                if let Err(error) = attend(&stream, &shown, &wishes) {
+                    debug!(%error, "A client left.");
+                }
+            });
+            if let Err(error) = thread {
+                warn!(%error, "A client cannot be served.");
+            }
+        }
+    }
+}
+
+/// Counts a client for as long as it is here.
+#[derive(Debug)]
+struct Guest(Arc<AtomicUsize>);
+
+impl Guest {
+    fn enter(inside: &Arc<AtomicUsize>) -> Self {
+        inside.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(inside))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn attend(
+    stream: &UnixStream,
+    shown: &Mutex<Arc<Status>>,
+    wishes: &Sender<Wish>,
+) -> Result<(), CodecError> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut writer = stream;
+    let hello =
+        Hello { fastnetmon: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL_VERSION };
+    write_line(&mut writer, &hello)?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let reply = match read_line::<Request>(&mut reader, LONGEST_REQUEST) {
+            Ok(Request::Status { hosts }) => {
+                let latest = Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner));
+                Reply::Status(Box::new(cut(&latest, hosts)))
+            }
+            Ok(order) => ask(order, wishes),
+            Err(CodecError::Malformed(error)) => {
+                Reply::Refused { reason: format!("not understood: {error}") }
+            }
+            Err(CodecError::Closed) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        write_line(&mut writer, &reply)?;
+    }
+}
+
+fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
+    let (answer, answered) = bounded(1);
+    let busy = || Reply::Refused { reason: "the agent is busy: try again".to_owned() };
+    if wishes.send_timeout(Wish { order, answer }, ANSWER).is_err() {
+        return busy();
+    }
+    answered.recv_timeout(ANSWER).unwrap_or_else(|_late| busy())
+}
+
+/// The state with no more hosts than were asked for.
+fn cut(latest: &Status, hosts: usize) -> Status {
+    let mut status = latest.clone();
+    let lists = &mut status.hosts;
+    for list in [
+        &mut lists.incoming_packets,
+        &mut lists.outgoing_packets,
+        &mut lists.incoming_bytes,
+        &mut lists.outgoing_bytes,
+    ] {
+        list.truncate(hosts);
+    }
+    status
+}
+
+/// The number of a group of this system.
+fn group_id(name: &str) -> Option<u32> {
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}

@@ -1,0 +1,148 @@
+//! The configuration file: what the rooms want, composed.
+//!
+//! **Invariant**: a key nobody knows is an error with its place; the shipped `fastnetmon.conf` is
+//! the defaults, by test.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{actions, capture, control, networks, verdicts};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Which packets, and how.
+    pub capture: capture::Settings,
+    /// Which addresses are ours.
+    pub networks: networks::Settings,
+    /// What is too much.
+    pub thresholds: verdicts::Thresholds,
+    /// For how long.
+    pub ban: verdicts::BanSettings,
+    /// Whom to tell.
+    pub notify: actions::Settings,
+    /// Where operators ask.
+    pub control: control::Settings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// The least severe that is logged.
+    pub level: Level,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: Level::Info }
+    }
+}
+
+/// Severities.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Somebody must act.
+    Error,
+    /// We recovered.
+    Warn,
+    /// A state changed.
+    Info,
+    /// Every tick.
+    Debug,
+}
+
+impl Level {
+    /// As the configuration writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("{}: {source}; give the configuration with `--config FILE`", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file says something else.
+    #[error("{}:{line}: {reason}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What was found and what was expected, with the place underlined.
+        reason: String,
+    },
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// With file, line and what was expected.
+    pub fn read(file: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| SettingsError::Unreadable { file: file.to_owned(), source })?;
+        Self::parse(file, &text)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, SettingsError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.get(..start).unwrap_or_default();
+            SettingsError::Malformed {
+                file: file.to_owned(),
+                line: before.matches('\n').count() + 1,
+                reason: error.to_string().trim_end().to_owned(),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let error = Settings::parse(Path::new("conf"), text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.starts_with("conf:"), "{error}");
+    }
+
+    #[test]
+    fn an_error_has_file_line_and_what_was_expected() {
+        check("[capture]\n\nengin = \"xdp\"\n", "conf:3: TOML parse error at line 3, column 1");
+        check("[capture]\nengin = \"xdp\"\n", "unknown field `engin`, expected one of `engine`");
+        check("[capture]\nengine = \"netmap\"\n", "unknown variant `netmap`, expected `xdp`");
+        check("[thresholds]\npps = 0\n", "`pps` is 0, which would ban every host");
+        check("[thresholds]\npps = -1\n", "conf:2: ");
+        check("[capture]\ntick_ms = 5000\n", "`tick_ms` is 5000: it can be 10 to 1000");
+        check("[notify]\npackets = 0\n", "conf:2: ");
+        check("ban = 5\n", "conf:1: ");
+        check("[ban\n", "conf:1: ");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        assert_eq!(Settings::parse(Path::new("conf"), "").unwrap(), Settings::default());
+    }
+}

@@ -1,0 +1,472 @@
+//! The tick: the one thread that reads, decides and reports.
+//!
+//! It wakes for three things: the next reading is due, a notice of the capture engine came, an
+//! operator asks. Only here are the pure rooms called, so nothing in them needs a lock.
+//!
+//! **Invariant**: nothing on this thread waits for an action, a client or a disk.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, after, select_biased};
+use fastnetmon_common::abi::{Hint, Stranger};
+use tracing::{debug, error, info, warn};
+
+use crate::actions::{Crew, Deed};
+use crate::control::{self, Status};
+use crate::counters::{Counters, Evidence, Reading, Watch};
+use crate::daemon::clock;
+use crate::kernel;
+use crate::model::{Direction, HostId, Moment, Tally};
+use crate::networks::{Occupant, Territory};
+use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
+use crate::reports::loudest;
+use crate::tables::Notice;
+use crate::verdicts::{Ban, Cause, Judge, Order, Verdict};
+
+/// How often watched hosts are looked at.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Loudest hosts in a report, each direction and order.
+const LOUDEST: usize = 100;
+
+/// An operator's wish and where the answer goes.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) order: control::Request,
+    pub(super) answer: Sender<control::Reply>,
+}
+
+/// What the tick is given.
+#[derive(Debug)]
+pub(super) struct Tick {
+    pub(super) span: Duration,
+    pub(super) counters: Counters,
+    pub(super) territory: Territory,
+    pub(super) judge: Judge,
+    pub(super) evidence: Arc<Evidence>,
+    pub(super) packets: u32,
+    pub(super) crew: Crew,
+    pub(super) lost_notices: Arc<AtomicU64>,
+    pub(super) broken: Arc<Mutex<Option<String>>>,
+    pub(super) shown: Arc<Mutex<Arc<Status>>>,
+    pub(super) about: About,
+    /// What the action did.
+    pub(super) done: Receiver<Deed>,
+    /// Longest span a reading may have; what is longer may have wrapped.
+    pub(super) longest: Duration,
+}
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug)]
+pub(super) struct About {
+    pub(super) engine: &'static str,
+    pub(super) role: &'static str,
+    pub(super) interfaces: Vec<String>,
+    pub(super) started: Moment,
+}
+
+#[derive(Debug)]
+struct State {
+    tick: Tick,
+    rates: RateTable,
+    watch: Watch,
+    latest: RateFrame,
+    missed: Missed,
+    gaps: u64,
+    overflows: u64,
+    /// Calls that failed, and why the last one did.
+    failures: (u64, String),
+}
+
+/// Frames the ports lost, from counters of 32 bits that go round.
+#[derive(Debug, Default)]
+struct Missed {
+    last: HashMap<String, u32>,
+    total: u64,
+    down: Vec<String>,
+}
+
+impl Tick {
+    /// Runs until `stop` closes.
+    pub(super) fn run(
+        self,
+        notices: &Receiver<Notice>,
+        wishes: &Receiver<Wish>,
+        stop: &Receiver<()>,
+    ) -> Crew {
+        let watch = Watch::new(WINDOW);
+        let mut state = State {
+            tick: self,
+            rates: RateTable::default(),
+            watch,
+            latest: RateFrame::default(),
+            missed: Missed::default(),
+            gaps: 0,
+            overflows: 0,
+            failures: (0, String::new()),
+        };
+        state.missed.read(&state.tick.about.interfaces);
+        let mut next_reading = state.tick.counters.last() + state.tick.span;
+        let mut next_glance = Moment::default();
+        loop {
+            let now = clock::now();
+            if now >= next_reading {
+                state.read(now);
+                // A reading that came late does not make the next ones crowd.
+                next_reading = (next_reading + state.tick.span).max(now + state.tick.span / 2);
+            }
+            if state.is_restless() && now >= next_glance {
+                state.glance(now);
+                next_glance = now + GLANCE;
+            }
+            let now = clock::now();
+            let mut patience = next_reading.since(now);
+            if state.is_restless() {
+                patience = patience.min(next_glance.since(now));
+            }
+            select_biased! {
+                recv(stop) -> _ => break,
+                recv(notices) -> notice => match notice {
+                    Ok(notice) => {
+                        state.notice(clock::now(), notice);
+                        // Whatever else is there comes with it, within bounds.
+                        for notice in notices.try_iter().take(4096) {
+                            state.notice(clock::now(), notice);
+                        }
+                    }
+                    Err(_closed) => break,
+                },
+                recv(wishes) -> wish => if let Ok(wish) = wish {
+                    state.grant(clock::now(), wish);
+                },
+                recv(after(patience)) -> _ => {}
+            }
+        }
+        state.tick.crew
+    }
+}
+
+impl State {
+    /// Is there anything to look at between two readings?
+    fn is_restless(&self) -> bool {
+        !self.watch.is_empty() || self.tick.judge.is_collecting()
+    }
+
+    fn notice(&mut self, now: Moment, notice: Notice) {
+        match notice {
+            Notice::Hint(Hint { slot, direction, .. }) => {
+                let direction = if direction == Direction::Outgoing as u32 {
+                    Direction::Outgoing
+                } else {
+                    Direction::Incoming
+                };
+                self.watch.add(now, HostId(slot), direction, &self.tick.counters);
+            }
+            Notice::Stranger(Stranger { address: [high, low], .. }) => {
+                self.tick.territory.meet((u128::from(high) << 64) | u128::from(low));
+            }
+        }
+    }
+
+    /// The whole round: counters, rates, verdicts, report.
+    fn read(&mut self, now: Moment) {
+        let cpu = clock::thread_cpu();
+        let mut reading = self.tick.counters.read(now);
+        if reading.span > self.tick.longest {
+            self.gaps += 1;
+            error!(span = ?reading.span, longest = ?self.tick.longest, "A reading came too late to be exact and is left out.");
+            reading = Reading { at: now, span: reading.span, ..Reading::default() };
+        }
+        self.tick.territory.read(reading.gains.iter().map(|gain| gain.host));
+        if !self.watch.is_empty() {
+            let gains: HashMap<_, _> = reading
+                .gains
+                .iter()
+                .map(|gain| ((gain.host, gain.direction), gain.counts))
+                .collect();
+            self.watch.turn(now, |host, direction| {
+                gains.get(&(host, direction)).copied().unwrap_or_default()
+            });
+        }
+        self.latest = self.rates.advance(reading);
+        let Tick { judge, territory, .. } = &mut self.tick;
+        let verdicts = judge.weigh(&self.latest, |host| territory.address(host));
+        for verdict in verdicts {
+            self.pronounce(now, verdict);
+        }
+        self.missed.read(&self.tick.about.interfaces);
+        for deed in self.tick.done.try_iter() {
+            if let Err(error) = deed.outcome {
+                self.failures = (self.failures.0 + 1, error.to_string());
+            }
+        }
+        let spent = clock::thread_cpu().saturating_sub(cpu);
+        self.publish(now, spent);
+        debug!(hosts = self.latest.rates.len(), ?spent, "Reading done.");
+    }
+
+    /// Between two readings: watched hosts, and dumps that are ready.
+    fn glance(&mut self, now: Moment) {
+        let glimpses = self.watch.look(now, &self.tick.counters);
+        for glimpse in glimpses {
+            let Some(address) = self.tick.territory.address(glimpse.host) else { continue };
+            if let Some(verdict) = self.tick.judge.startle(&glimpse, address) {
+                self.pronounce(now, verdict);
+            }
+        }
+        let Tick { judge, evidence, .. } = &mut self.tick;
+        let due = judge
+            .due(now, |host| evidence.collected(host).is_none_or(|(held, wanted)| held >= wanted));
+        for ban in due {
+            self.tell_details(ban);
+        }
+    }
+
+    fn tell_details(&mut self, ban: Ban) {
+        let packets = self.tick.evidence.take(ban.host);
+        self.tick.territory.disarm(ban.host, ban.address);
+        self.act(Verdict::Details(ban, packets));
+    }
+
+    /// The ban goes out first; the evidence follows.
+    fn pronounce(&mut self, now: Moment, verdict: Verdict) {
+        match verdict {
+            Verdict::Ban(ban) => {
+                self.act(Verdict::Ban(ban.clone()));
+                let Tick { evidence, territory, packets, .. } = &mut self.tick;
+                evidence.arm(ban.host, usize::try_from(*packets).unwrap_or(usize::MAX));
+                territory.arm(ban.host, ban.address, *packets);
+                let (ip, direction) = (ban.address, ban.direction.name());
+                warn!(%ip, direction, pps = ban.pps, cause = cause(ban.cause), "Attack.");
+            }
+            Verdict::Details(ban, _) => self.tell_details(ban),
+            Verdict::Unban(ban) => {
+                self.tick.territory.release(ban.host, ban.address);
+                self.watch.forget(ban.host);
+                let lasted = now.since(ban.since);
+                info!(ip = %ban.address, ?lasted, peak_pps = ban.peak_pps, "The ban is over.");
+                self.act(Verdict::Unban(ban));
+            }
+        }
+    }
+
+    fn act(&mut self, verdict: Verdict) {
+        let (ip, what) = (verdict.ban().address, verdict.name());
+        if let Err(overflow) = self.tick.crew.hand(verdict) {
+            self.overflows += 1;
+            error!(%ip, what, error = %overflow, "An action was not taken.");
+        }
+    }
+
+    fn grant(&mut self, now: Moment, wish: Wish) {
+        let reply = match self.obey(now, wish.order) {
+            Ok(reply) => reply,
+            Err(reason) => control::Reply::Refused { reason },
+        };
+        self.publish_bans();
+        // The client may have gone away; its order is obeyed all the same.
+        if wish.answer.try_send(reply).is_err() {
+            debug!("Nobody waits for the answer.");
+        }
+    }
+
+    fn obey(&mut self, now: Moment, order: control::Request) -> Result<control::Reply, String> {
+        match order {
+            control::Request::Status { .. } => Err("status is answered elsewhere".to_owned()),
+            control::Request::Ban { ip, direction } => {
+                let direction = match direction {
+                    control::Way::Incoming => Direction::Incoming,
+                    control::Way::Outgoing => Direction::Outgoing,
+                };
+                if !self.tick.territory.guards(ip) {
+                    return Err(format!("`{ip}` is in none of our networks"));
+                }
+                let host = self
+                    .tick
+                    .territory
+                    .host(ip)
+                    .ok_or_else(|| format!("`{ip}` finds no line right now: try again"))?;
+                let pps = self.pps(host, direction);
+                let order = Order::Ban { host, address: ip, direction, pps };
+                let verdict =
+                    self.tick.judge.obey(now, order).map_err(|error| error.to_string())?;
+                self.pronounce(now, verdict);
+                Ok(control::Reply::Done { what: format!("`{ip}` is banned") })
+            }
+            control::Request::Unban { ip } => {
+                let waiting = self.tick.judge.waits_for_details(ip);
+                let verdict = self
+                    .tick
+                    .judge
+                    .obey(now, Order::Unban { address: ip })
+                    .map_err(|error| error.to_string())?;
+                if waiting {
+                    // The three calls keep their order, however short the ban was.
+                    self.tell_details(verdict.ban().clone());
+                }
+                self.pronounce(now, verdict);
+                Ok(control::Reply::Done { what: format!("`{ip}` is let go") })
+            }
+        }
+    }
+
+    fn pps(&self, host: HostId, direction: Direction) -> u64 {
+        self.latest
+            .rates
+            .iter()
+            .find(|rate| rate.host == host && rate.direction == direction)
+            .map_or(0, |rate| rate.per_second.pps)
+    }
+
+    /// Bans as they stand now, without waiting for the next reading.
+    fn publish_bans(&self) {
+        let wall = clock::wall();
+        let bans = self.tick.judge.standing().map(|ban| shown_ban(ban, wall)).collect();
+        let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = Status { bans, ..Status::clone(&shown) };
+        *shown = Arc::new(status);
+    }
+
+    fn publish(&self, now: Moment, spent: Duration) {
+        let Tick { about, judge, territory, .. } = &self.tick;
+        let wall = clock::wall();
+        let totals = &self.latest.totals;
+        let banned: Vec<IpAddr> = judge.standing().map(|ban| ban.address).collect();
+        let show = |rates: Vec<Rate>| -> Vec<control::Host> {
+            rates
+                .into_iter()
+                .filter_map(|rate| {
+                    let (ip, banned) = match territory.occupant(rate.host)? {
+                        Occupant::Host(address) => {
+                            (address.to_string(), banned.binary_search(&address).is_ok())
+                        }
+                        Occupant::Strangers(prefix) => (prefix.to_string(), false),
+                    };
+                    let (pps, bps) = (rate.per_second.pps, rate.per_second.bits());
+                    Some(control::Host { ip, pps, bps, banned })
+                })
+                .collect()
+        };
+        let incoming = loudest(&self.latest, Direction::Incoming, LOUDEST);
+        let outgoing = loudest(&self.latest, Direction::Outgoing, LOUDEST);
+        let (evicted, refused) = territory.residents().turned_away();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: about.engine.to_owned(),
+            role: about.role.to_owned(),
+            interfaces: about.interfaces.clone(),
+            uptime_secs: now.since(about.started).as_secs(),
+            totals: control::Totals {
+                incoming: traffic(totals.incoming),
+                outgoing: traffic(totals.outgoing),
+                internal: traffic(totals.internal),
+                other: traffic(totals.other),
+            },
+            packets: packets(totals, self.missed.total),
+            bans: judge.standing().map(|ban| shown_ban(ban, wall)).collect(),
+            hosts: control::Hosts {
+                incoming_packets: show(incoming.by_packets),
+                outgoing_packets: show(outgoing.by_packets),
+                incoming_bytes: show(incoming.by_bytes),
+                outgoing_bytes: show(outgoing.by_bytes),
+            },
+            networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
+            ipv6: control::Residents {
+                hosts: u64::try_from(territory.residents().len()).unwrap_or(u64::MAX),
+                room: territory.room().into(),
+                evicted,
+                refused,
+            },
+            tick_micros: u64::try_from(spent.as_micros()).unwrap_or(u64::MAX),
+            alarms: self.alarms(),
+        };
+        let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shown = Arc::new(status);
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        let mut alarms = Vec::new();
+        let broken = self.tick.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = broken.as_ref() {
+            alarms.push(format!("The capture is broken: {reason}."));
+        }
+        drop(broken);
+        for interface in &self.missed.down {
+            alarms.push(format!("Interface `{interface}` is gone or down: nothing is seen there."));
+        }
+        if self.gaps > 0 {
+            alarms.push(format!("{} readings came too late and are left out.", self.gaps));
+        }
+        let lost = self.tick.lost_notices.load(Ordering::Relaxed);
+        if lost > 0 {
+            alarms.push(format!("{lost} notices found the tick busy; the next reading saw them."));
+        }
+        let (failures, last) = &self.failures;
+        if *failures > 0 {
+            alarms.push(format!("{failures} calls of the script failed, the last one: {last}."));
+        }
+        if self.overflows > 0 {
+            alarms.push(format!("{} calls of the script were not made.", self.overflows));
+        }
+        alarms
+    }
+}
+
+impl Missed {
+    fn read(&mut self, watched: &[String]) {
+        let Ok(there) = kernel::interfaces() else { return };
+        self.down.clear();
+        for name in watched {
+            let Some(interface) = there.get(name).filter(|interface| interface.up) else {
+                self.down.push(name.clone());
+                continue;
+            };
+            if let Some(last) = self.last.insert(name.clone(), interface.missed) {
+                self.total += u64::from(interface.missed.wrapping_sub(last));
+            }
+        }
+    }
+}
+
+const fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Packets { .. } => "threshold",
+        Cause::Operator => "operator",
+    }
+}
+
+const fn traffic(channel: Channel) -> control::Traffic {
+    let Channel { total: Tally { packets, bytes }, per_second } = channel;
+    control::Traffic { packets, bytes, pps: per_second.pps, bps: per_second.bits() }
+}
+
+fn packets(totals: &Totals, dropped: u64) -> control::Packets {
+    let [short, not_ip, version, nested, arp] = totals.unparsed.map(|tally| tally.packets);
+    control::Packets {
+        received: totals.received(),
+        dropped,
+        unparsed: control::Unparsed { short, not_ip, version, nested, arp },
+        padding_bytes: totals.padding.bytes,
+        samples_lost: totals.samples_lost,
+        hints_lost: totals.hints_lost,
+    }
+}
+
+fn shown_ban(ban: &Ban, wall: crate::model::Wall) -> control::Ban {
+    control::Ban {
+        ip: ban.address,
+        direction: match ban.direction {
+            Direction::Incoming => control::Way::Incoming,
+            Direction::Outgoing => control::Way::Outgoing,
+        },
+        pps: ban.pps,
+        peak_pps: ban.peak_pps,
+        cause: cause(ban.cause).to_owned(),
+        since: wall.unix_secs(ban.since),
+        until: ban.until.map(|until| wall.unix_secs(until)),
+    }
+}
