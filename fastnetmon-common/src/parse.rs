@@ -13,23 +13,42 @@ use zerocopy::network_endian::{U16, U32};
 use crate::class::{Class, Unparsed};
 use crate::wire::{Extension, Ipv4, Ipv6, Ipv6Fragment, Pppoe, Tcp, Vlan, Wire};
 
-/// Source and destination, in host byte order.
+/// Which protocol the addresses belong to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ends {
+pub enum Family {
     /// IPv4.
-    V4 {
-        /// Source address.
-        src: u32,
-        /// Destination address.
-        dst: u32,
-    },
-    /// IPv6, upper half first.
-    V6 {
-        /// Source address.
-        src: [u64; 2],
-        /// Destination address.
-        dst: [u64; 2],
-    },
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Source and destination, in host byte order, upper half first. An IPv4 address is the lower
+/// half.
+///
+/// One shape for both families: a payload that only one of them fills would be undefined in the
+/// other, and the verifier refuses a program that so much as moves an undefined word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ends {
+    /// Which kind of addresses they are.
+    pub family: Family,
+    /// Source address.
+    pub src: [u64; 2],
+    /// Destination address.
+    pub dst: [u64; 2],
+}
+
+impl Ends {
+    /// Between two IPv4 hosts.
+    #[inline(always)]
+    pub const fn v4(src: u32, dst: u32) -> Self {
+        Self { family: Family::V4, src: [0, src as u64], dst: [0, dst as u64] }
+    }
+
+    /// Between two IPv6 hosts.
+    #[inline(always)]
+    pub const fn v6(src: [u64; 2], dst: [u64; 2]) -> Self {
+        Self { family: Family::V6, src, dst }
+    }
 }
 
 /// What a frame counts as.
@@ -168,7 +187,7 @@ fn parse_ipv4<W: Wire + ?Sized>(wire: &W, at: usize) -> Result<Packet, Unparsed>
         transport(wire, ip.protocol, at + header_len)
     };
     let bytes = u32::from(ip.total_len.get());
-    Ok(packet(wire, Ends::V4 { src: ip.src.get(), dst: ip.dst.get() }, at, bytes, transport))
+    Ok(packet(wire, Ends::v4(ip.src.get(), ip.dst.get()), at, bytes, transport))
 }
 
 #[inline(always)]
@@ -179,10 +198,7 @@ fn parse_ipv6<W: Wire + ?Sized>(wire: &W, at: usize) -> Result<Packet, Unparsed>
     }
     let payload = u32::from(ip.payload_len.get());
     let said = if payload == 0 { 0 } else { payload + 40 };
-    let ends = Ends::V6 {
-        src: [ip.src[0].get(), ip.src[1].get()],
-        dst: [ip.dst[0].get(), ip.dst[1].get()],
-    };
+    let ends = Ends::v6([ip.src[0].get(), ip.src[1].get()], [ip.dst[0].get(), ip.dst[1].get()]);
     let transport = behind_extensions(wire, ip.next, at + size_of::<Ipv6>());
     Ok(packet(wire, ends, at, said, transport))
 }

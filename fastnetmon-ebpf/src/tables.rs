@@ -3,6 +3,7 @@
 //! **Invariant**: a line belongs to the CPU the program runs on. Both hooks run with bottom halves
 //! disabled, so no two programs write one line at a time and an addition needs no lock.
 
+use core::arch::asm;
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
@@ -105,6 +106,14 @@ impl Tables for Kernel {
         PROFILES.get(profile).map_or(Limit { packets: 0, bytes16: 0 }, |limits| {
             limits.0[direction as usize & 1]
         })
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u64, noise: u64) -> u64 {
+        let mut value = value;
+        // SAFETY: registers only; twice the same exclusive-or leaves the value as it was.
+        unsafe { asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) value, in(reg) noise) };
+        value
     }
 
     #[inline(always)]

@@ -189,8 +189,7 @@ fn refused(error: EbpfError) -> KernelError {
     let mut permission = false;
     while let Some(error) = source {
         let text = error.to_string();
-        // The verifier's whole log belongs into a bug report, not into a message.
-        let text: String = text.chars().take(600).collect();
+        let text = abridged(&text);
         if !reason.contains(&text) {
             if !reason.is_empty() {
                 reason.push_str(": ");
@@ -209,6 +208,15 @@ fn refused(error: EbpfError) -> KernelError {
          CONFIG_BPF_SYSCALL"
     });
     KernelError::Load { reason }
+}
+
+/// The verifier's log is long, and says at its end what it does not like.
+fn abridged(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let Some((first, rest)) = lines.split_first() else { return String::new() };
+    let last = rest.get(rest.len().saturating_sub(40)..).unwrap_or_default();
+    let cut = if last.len() < rest.len() { " […] " } else { " " };
+    format!("{first}{cut}{}", last.join(" | ")).trim_end().to_owned()
 }
 
 #[cfg(test)]

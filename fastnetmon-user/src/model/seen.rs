@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fastnetmon_common::parse::{Ends, Packet, parse_ethernet, parse_ip};
+use fastnetmon_common::parse::{Ends, Family, Packet, parse_ethernet, parse_ip};
 use fastnetmon_common::wire::{Captured, Ports, Wire as _};
 
 use crate::model::{Class, Moment};
@@ -49,12 +49,11 @@ impl Seen {
             .filter(|_| has_ports && packet.class != Class::Fragment)
             .and_then(|transport| frame.header::<Ports>(transport))
             .map_or((0, 0), |ports| (ports.src.get(), ports.dst.get()));
-        let (source, target) = match packet.ends {
-            Ends::V4 { src, dst } => {
-                (IpAddr::V4(Ipv4Addr::from(src)), IpAddr::V4(Ipv4Addr::from(dst)))
-            }
-            Ends::V6 { src, dst } => (ipv6(src), ipv6(dst)),
-        };
+        let Ends { family, src, dst } = packet.ends;
+        let [source, target] = [src, dst].map(|address| match family {
+            Family::V4 => ipv4(address),
+            Family::V6 => ipv6(address),
+        });
         Self {
             at,
             source,
@@ -77,8 +76,14 @@ impl Seen {
     }
 }
 
+/// An IPv4 address from the lower half.
+fn ipv4([_, low]: [u64; 2]) -> IpAddr {
+    let [.., first, second, third, fourth] = low.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(first, second, third, fourth))
+}
+
 /// An IPv6 address from its halves.
-pub(crate) fn ipv6(halves: [u64; 2]) -> IpAddr {
+fn ipv6(halves: [u64; 2]) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from((u128::from(halves[0]) << 64) | u128::from(halves[1])))
 }
 
