@@ -6,15 +6,14 @@ fn main() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .ok_or_else(|| anyhow::anyhow!("the crate has no workspace around it"))?;
-    for input in ["fastnetmon-ebpf/src", "fastnetmon-ebpf/Cargo.toml", "fastnetmon-common/src"] {
-        emit(&format!("rerun-if-changed={}", root.join(input).display()));
+    for input in xtask::object::inputs(root) {
+        emit(&format!("rerun-if-changed={}", input.display()));
     }
     let object = xtask::object::build(root)?;
     emit(&format!("rustc-env=FASTNETMON_OBJECT={}", object.display()));
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "a build script speaks to cargo by its standard output")]
 fn emit(instruction: &str) {
     println!("cargo::{instruction}");
 }

@@ -28,7 +28,7 @@ pub const WORDS: usize = 8;
 /// Slots in a block.
 pub const BLOCK: u32 = 256;
 
-/// House line (block 0) of traffic that touches none of our hosts.
+/// House line (block 0) of traffic with no end that is ours and counted where it was seen.
 pub const OTHER: u32 = 0;
 /// House line of packets between two of our hosts, where one end was counted.
 pub const INTERNAL: u32 = 1;

@@ -73,7 +73,7 @@ fn take<F: Snapshot>(frame: &F, sides: Sides, seen: Direction, segments: u32) {
             let touched = count(&Kernel, &packet, packets, bytes, sides, window());
             samples::keep(frame, touched);
         }
-        Err(why) => unparsed(&Kernel, why, seen, segments, frame.wire_len()),
+        Err(why) => unparsed(&Kernel, why, seen, segments.max(1), frame.wire_len()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! demo fail and is named. The lab is removed on every way out.
 
 use std::{
+    fmt,
     path::Path,
     sync::{
         Arc,
@@ -45,7 +46,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let mut play = Play::new(scene, interrupted);
     play.introduce()?;
     let outcome = play.perform();
-    if outcome.is_err() || play.failed() {
+    let is_interrupted = play.interrupted.load(Ordering::Relaxed);
+    if !is_interrupted && (outcome.is_err() || play.failed()) {
         println!("\nThe agent's log:\n{}", indented(&play.scene.log()));
     }
     outcome?;
@@ -102,10 +104,9 @@ impl Play {
             indented(&self.scene.config()?),
         );
         let attached = self.scene.lab().attached_inside()?;
-        self.claim(
-            attached.xdp == Xdp::Native && attached.tcx_egress > 0,
-            format!("XDP attached: {attached:?} (native mode, and a program on the way out)"),
-        );
+        let is_attached = attached.xdp == Xdp::Native && attached.tcx_egress > 0;
+        let claim = "XDP is attached in native mode, and a program on the way out";
+        self.claim(is_attached, explained(claim, is_attached, &attached));
         Ok(())
     }
 
@@ -270,15 +271,16 @@ impl Play {
             }
             self.watch()?;
         }
+        let wire = self.scene.lab().statistics_inside()?;
         for (direction, sent, counted) in [
             ("incoming", sent.incoming, counted.incoming),
             ("outgoing", sent.outgoing, counted.outgoing),
         ] {
-            let sign = if sent == counted { '=' } else { '≠' };
-            self.claim(
-                sent == counted,
-                format!("packets sent {sign} counted, {direction}: {sent} {sign} {counted}"),
-            );
+            let is_equal = sent == counted;
+            let sign = if is_equal { '=' } else { '≠' };
+            let claim =
+                format!("packets sent {sign} counted, {direction}: {sent} {sign} {counted}");
+            self.claim(is_equal, explained(&claim, is_equal, &wire));
         }
         Ok(())
     }
@@ -290,7 +292,7 @@ impl Play {
         let is_clean =
             attached.xdp == Xdp::None && attached.tcx_ingress == 0 && attached.tcx_egress == 0;
         self.claim(status.success(), format!("the agent ended in order: {status}"));
-        self.claim(is_clean, format!("the interface is clean: {attached:?}"));
+        self.claim(is_clean, explained("the interface is clean afterwards", is_clean, &attached));
         Ok(())
     }
 
@@ -456,6 +458,11 @@ fn shortened(input: &str) -> String {
             format!("{}\n… {} more", head.join("\n"), count - SHOWN)
         }
     }
+}
+
+/// The claim, and when it does not hold also what was found instead.
+fn explained(claim: &str, holds: bool, found: &impl fmt::Debug) -> String {
+    if holds { claim.to_owned() } else { format!("{claim}: {found:?}") }
 }
 
 fn indented(text: &str) -> String {

@@ -244,7 +244,9 @@ impl Lab {
              route add 192.0.2.0/24 via {INSIDE}\n\
              route add 198.51.100.0/24 via {INSIDE}\n\
              route add 10.0.0.0/8 via {INSIDE}\n\
-             route add 2001:db8::/32 via {INSIDE_V6}\n",
+             route add 2001:db8::/32 via {INSIDE_V6}\n\
+             route add blackhole default\n\
+             route add blackhole ::/0\n",
             common_commands(OUTSIDE_INTERFACE, OUTSIDE, OUTSIDE_V6, INSIDE, INSIDE_V6, INSIDE_MAC),
         ))?;
         self.inside.configure(&format!(

@@ -56,8 +56,12 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
             match keys.recv_timeout(Duration::from_millis(200)) {
                 Ok(()) => {
                     println!("lab: attacking {} for {ATTACK_SECS} s", scene::VICTIM);
-                    let packets = u64::from(scene::ATTACK_PPS) * ATTACK_SECS;
-                    attacker.send(&attack, packets, Pace::Pps(scene::ATTACK_PPS))?;
+                    for _second in 0..ATTACK_SECS {
+                        if !interrupted.load(Ordering::Relaxed) {
+                            let pps = scene::ATTACK_PPS;
+                            attacker.send(&attack, u64::from(pps), Pace::Pps(pps))?;
+                        }
+                    }
                     println!("lab: the attack is over");
                 }
                 Err(RecvTimeoutError::Timeout) => {}

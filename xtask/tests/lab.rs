@@ -40,9 +40,15 @@ fn pool() -> Pool {
 }
 
 fn outward_pool() -> Pool {
-    Pool::new((0..200_u8).map(|host| {
-        let (host, stranger) = (Ipv4Addr::new(192, 0, 2, host), Ipv4Addr::new(198, 18, 7, host));
-        Frame::udp(host, stranger, 4000, 53).payload(100).outwards()
+    Pool::new((0..200_u8).flat_map(|host| {
+        let stranger = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, u16::from(host));
+        let guarded = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(host));
+        [
+            Frame::udp(Ipv4Addr::new(192, 0, 2, host), Ipv4Addr::new(198, 18, 7, host), 4000, 53)
+                .payload(100)
+                .outwards(),
+            Frame::udp(guarded, stranger, 4000, 53).outwards(),
+        ]
     }))
 }
 
@@ -80,12 +86,12 @@ fn every_frame_arrives_over_two_queues() {
 }
 
 #[test]
-fn every_frame_sent_outwards_arrives() {
+fn every_frame_sent_outwards_arrives_and_nothing_answers() {
     let lab = Lab::new("outwards").unwrap();
     let mut sender = lab.sender_inside().unwrap();
     assert_eq!(sender.send(&outward_pool(), 100_000, Pace::Full).unwrap(), 100_000);
     let outside = settled(|| lab.statistics_outside().unwrap(), 100_000);
-    assert_eq!(outside.rx_packets, 100_000);
+    assert_eq!((outside.rx_packets, outside.tx_packets), (100_000, 0));
     assert_eq!(lab.statistics_inside().unwrap().tx_dropped, 0);
     assert_eq!(sender.refused(), 0, "a refused frame passes the programs on its way twice");
 }

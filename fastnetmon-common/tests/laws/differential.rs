@@ -249,11 +249,11 @@ const fn length(said: usize, rest: &[u8]) -> usize {
 }
 
 fn ends4(src: Ipv4Addr, dst: Ipv4Addr) -> Ends {
-    Ends::V4 { src: src.into(), dst: dst.into() }
+    Ends::v4(src.into(), dst.into())
 }
 
 fn ends6(src: Ipv6Addr, dst: Ipv6Addr) -> Ends {
-    Ends::V6 { src: halves(src), dst: halves(dst) }
+    Ends::v6(halves(src), halves(dst))
 }
 
 // ── the frames ──

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use fastnetmon_common::directory::{Found, STEPS, find4, find6};
+use fastnetmon_common::directory::{FLAGGED, Found, STEPS, find4, find6};
 
 use crate::frames::halves;
 use crate::naive::{House, bucket_of};
@@ -40,9 +40,12 @@ fn each_address_of_a_network_has_a_slot_of_its_own() {
     let mut house = House::default();
     house.guard4(v4("192.0.2.0"), 1, 0);
     house.guard4(v4("192.0.4.0"), 2, 127);
+    house.guard4(v4("255.254.253.0"), 3, 1);
     check4(&house, "192.0.2.0", Some((256, 0)));
     check4(&house, "192.0.2.255", Some((511, 0)));
     check4(&house, "192.0.4.1", Some((513, 127)));
+    check4(&house, "255.254.253.252", Some((3 * 256 + 252, 1)));
+    check4(&house, "255.254.125.252", None);
 }
 
 #[test]
@@ -127,6 +130,36 @@ fn three_hosts_of_one_bucket_are_told_apart() {
         check6(&house, &hosts[cell].to_string(), Some((slot, 9)), false);
     }
     check6(&house, &hosts[3].to_string(), Some((300, 9)), true);
+}
+
+#[test]
+fn two_hosts_that_differ_in_either_half_are_told_apart() {
+    let known = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 1);
+    let mut house = House::default();
+    house.guard6(known, 6, 300, 9);
+    house.adopt(known, 301, false, 0);
+    for other in 2..2000 {
+        for stranger in [
+            Ipv6Addr::new(0x2001, 0xdb8, 1, other, 0, 0, 0, 1),
+            Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, other),
+        ] {
+            check6(&house, &stranger.to_string(), Some((300, 9)), true);
+        }
+    }
+}
+
+#[test]
+fn a_flagged_entry_leads_to_the_same_place() {
+    let mut house = House::default();
+    house.guard4(v4("192.0.2.0"), 1, 127);
+    house.guard6(v6("2001:db8:1::"), 6, 300, 9);
+    house.adopt(v6("2001:db8:1::7"), 301, false, 0);
+    assert!(find4(&&house, v4("192.0.2.7").into()).is_some_and(|found| found.entry & FLAGGED == 0));
+    house.flag();
+    assert!(find4(&&house, v4("192.0.2.7").into()).is_some_and(|found| found.entry & FLAGGED != 0));
+    check4(&house, "192.0.2.7", Some((256 + 7, 127)));
+    check6(&house, "2001:db8:1::7", Some((301, 9)), false);
+    check6(&house, "2001:db8:1::8", Some((300, 9)), true);
 }
 
 #[test]

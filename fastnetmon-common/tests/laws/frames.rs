@@ -145,7 +145,7 @@ impl Frame {
         self.lengths.push(Length { field: at + 2, from: at });
         self.ip = at;
         self.next = Next::Protocol(at + 9);
-        self.ends.get_or_insert_with(|| Ends::V4 { src: src.into(), dst: dst.into() });
+        self.ends.get_or_insert_with(|| Ends::v4(src.into(), dst.into()));
         self.push(&src.octets());
         self.push(&dst.octets());
         self
@@ -158,7 +158,7 @@ impl Frame {
         self.lengths.push(Length { field: at + 4, from: at + 40 });
         self.ip = at;
         self.next = Next::Protocol(at + 6);
-        self.ends.get_or_insert_with(|| Ends::V6 { src: halves(src), dst: halves(dst) });
+        self.ends.get_or_insert_with(|| Ends::v6(halves(src), halves(dst)));
         self.push(&src.octets());
         self.push(&dst.octets());
         self

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastnetmon_common::class::{Class, Direction};
-use fastnetmon_common::directory::{HASHED, NODE, PROFILE_SHIFT, mix};
+use fastnetmon_common::directory::{FLAGGED, HASHED, NODE, PROFILE_SHIFT, mix};
 use fastnetmon_common::table::{COUNTDOWN, Limit, Line, STRANGERS_TOLD, Tables, WORDS, gained};
 
 use crate::frames::halves;
@@ -84,6 +84,13 @@ impl House {
         words[2 * cell] = key[0];
         words[2 * cell + 1] = key[1];
         words[6 + cell / 2] |= u64::from(slot) << (32 * (cell % 2));
+    }
+
+    /// Some host behind every leaf has a flag word.
+    pub(crate) fn flag(&mut self) {
+        for entry in self.entries.values_mut().filter(|entry| **entry & NODE == 0) {
+            *entry |= FLAGGED;
+        }
     }
 
     /// Sets a limit of a profile.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastnetmon_common::class::{Class, Unparsed};
-use fastnetmon_common::parse::{Packet, parse_ethernet};
+use fastnetmon_common::parse::{Ends, Family, Packet, parse_ethernet};
 use fastnetmon_common::wire::Captured;
 
 use crate::frames::{ACK, ECE, FIN, Frame, RST, SYN};
@@ -62,6 +62,19 @@ fn v4() -> Frame {
 
 fn v6() -> Frame {
     Frame::ethernet().ipv6(A6, B6)
+}
+
+// ── addresses ──
+
+#[test]
+fn addresses_are_in_host_order_upper_half_first() {
+    let packet = parse_ethernet(v4().udp().bytes()).unwrap();
+    let (src, dst) = ([0, 0xc000_0207], [0, 0xc633_64fa]);
+    assert_eq!(packet.ends, Ends { family: Family::V4, src, dst });
+    let packet = parse_ethernet(v6().udp().bytes()).unwrap();
+    let src = [0x2001_0db8_0001_0002, 0x0003_0004_0005_0006];
+    let dst = [0x2001_0db8_ffff_0000, 0x0000_0000_0000_0001];
+    assert_eq!(packet.ends, Ends { family: Family::V6, src, dst });
 }
 
 // ── the transport header refines the class ──

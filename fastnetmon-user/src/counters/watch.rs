@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::model::{Counts, Direction, HostId, Moment, Tally};
 
 /// Hosts watched at a time.
-pub const MOST: usize = 4096;
+const MOST: usize = 4096;
 
 /// How long a host stays without a new hint.
 const CALM: Duration = Duration::from_secs(2);

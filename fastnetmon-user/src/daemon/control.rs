@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, BufReader};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,6 +56,10 @@ impl Door {
         if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
             fs::create_dir_all(folder)
                 .map_err(|error| refuse(format!("its folder cannot be made: {error}")))?;
+        }
+        // Connecting to a plain file is refused as well: only a socket may be taken for an old one.
+        if fs::symlink_metadata(path).is_ok_and(|old| !old.file_type().is_socket()) {
+            return Err(refuse("there is something else than a socket: name another path".into()));
         }
         match UnixStream::connect(path) {
             Ok(_answered) => {

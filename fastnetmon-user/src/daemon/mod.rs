@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 pub use self::logging::start as start_logging;
 pub use self::pipeline::StartError;
-pub use self::settings::{LogSettings, Settings, SettingsError};
+pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 
 /// Runs the agent until it is told to end.
 ///

@@ -367,8 +367,8 @@ fn seed() -> u64 {
 /// A row's share of the threshold within the kernel's window: all rows may receive, and a burst may
 /// lie across two windows.
 fn hint_limit(settings: &Settings, ports: &[Port], writers: NonZeroU32) -> Limit {
-    let names = ports.iter().map(|port| port.interface.as_str());
-    let rows = u64::from(kernel::receiving_cpus(names, writers.get()));
+    let names: Vec<&str> = ports.iter().map(|port| port.interface.as_str()).collect();
+    let rows = u64::from(kernel::receiving_cpus(&names, writers.get()));
     let pps = u64::from(settings.thresholds.pps);
     let within = pps * u64::try_from(HINT_WINDOW.as_millis()).unwrap_or(128) / 1000;
     let packets = u32::try_from(within / rows / 2).unwrap_or(u32::MAX).max(1);

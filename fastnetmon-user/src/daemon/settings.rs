@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{actions, capture, control, networks, verdicts};
+use crate::actions;
+use crate::capture;
+use crate::control;
+use crate::networks;
+use crate::verdicts;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]

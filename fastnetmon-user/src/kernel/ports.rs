@@ -105,7 +105,7 @@ const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// How many CPUs may receive from these interfaces at a time: their queues, but no more than there
 /// are CPUs.
-pub fn receiving_cpus<'a>(interfaces: impl Iterator<Item = &'a str>, cpus: u32) -> u32 {
+pub fn receiving_cpus(interfaces: &[&str], cpus: u32) -> u32 {
     let mut queues = 0_u32;
     for interface in interfaces {
         let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };

@@ -1,0 +1,238 @@
+//! An agent in a lab, started as an operator would start it.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use fastnetmon_user::client::Connection;
+use fastnetmon_user::control::{Request, Status};
+use xtask::lab::{INSIDE_INTERFACE, Lab};
+
+/// How long anything may take before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder of its own for each test.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fnm-agent-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A script; `HERE` in its body is this folder.
+    pub(crate) fn script(&self, name: &str, body: &str) -> PathBuf {
+        let here = self.0.display().to_string();
+        let path = self.write(name, &format!("#!/bin/sh\n{body}\n").replace("HERE", &here));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Waits until a file says what is asked for.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, name: &str, says: impl Fn(&str) -> bool) -> String {
+        wait(&format!("`{name}` to say what is expected, not `{}`", self.read(name)), || {
+            Some(self.read(name)).filter(|text| says(text))
+        })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A test that failed leaves its traces to be read.
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+}
+
+/// Asks until there is an answer; fails when there is none in time.
+#[track_caller]
+pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+        pause();
+    }
+}
+
+/// Between two questions: as long as a poll of nothing takes.
+fn pause() {
+    let (_silent, never) = std::os::unix::net::UnixStream::pair().unwrap();
+    never.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    let _timeout = (&never).read(&mut [0]);
+}
+
+/// What the configuration says beyond where its files are.
+pub(crate) struct Setup<'a> {
+    pub(crate) networks: &'a str,
+    pub(crate) whitelist: &'a str,
+    /// Lines in `[capture]`.
+    pub(crate) capture: &'a str,
+    /// Lines in `[networks]`.
+    pub(crate) in_networks: &'a str,
+    /// Other sections.
+    pub(crate) rest: &'a str,
+    /// Body of the hook.
+    pub(crate) hook: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            networks: "192.0.2.0/24\n198.51.100.0/24\n2001:db8::/32\n",
+            whitelist: "",
+            capture: "",
+            in_networks: "",
+            rest: "[thresholds]\npps = 30000\n",
+            hook: "exit 0",
+        }
+    }
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    child: Child,
+    pub(crate) folder: Folder,
+    stopped: bool,
+}
+
+/// Writes the configuration of an agent. `[notify]` and `[control]` are taken.
+pub(crate) fn configure(folder: &Folder, setup: &Setup<'_>) -> PathBuf {
+    let list = folder.write("networks_list", setup.networks);
+    let whitelist = folder.write("networks_whitelist", setup.whitelist);
+    let hook = folder.script("hook", setup.hook);
+    let Setup { capture, in_networks, rest, .. } = setup;
+    let (list, whitelist, hook) = (list.display(), whitelist.display(), hook.display());
+    let socket = folder.path("control.sock");
+    let socket = socket.display();
+    folder.write(
+        "fastnetmon.conf",
+        &format!(
+            "[capture]\n{capture}\n[networks]\nlist = \"{list}\"\nwhitelist = \"{whitelist}\"\n\
+             {in_networks}\n[notify]\nscript = \"{hook}\"\ndetails_deadline_secs = 3\ntimeout_secs = 5\n\
+             [control]\nsocket = \"{socket}\"\n{rest}"
+        ),
+    )
+}
+
+/// The agent's command line for this configuration.
+pub(crate) fn command(lab: &Lab, config: &Path, interface: &str) -> Command {
+    let mut command = lab.command_inside(env!("CARGO_BIN_EXE_fastnetmon"));
+    command.args(["run", "--interface", interface, "--config"]).arg(config);
+    command
+}
+
+impl Agent {
+    /// Starts an agent on the inner end of the cable and waits until it counts.
+    #[track_caller]
+    pub(crate) fn start(lab: &Lab, setup: &Setup<'_>) -> Self {
+        let folder = Folder::new();
+        let config = configure(&folder, setup);
+        let log = fs::File::create(folder.path("log")).unwrap();
+        let child = command(lab, &config, INSIDE_INTERFACE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut agent = Self { child, folder, stopped: false };
+        wait("the agent to answer", || {
+            if let Some(status) = agent.child.try_wait().unwrap() {
+                agent.stopped = true;
+                panic!("the agent ended with {status}: {}", agent.log());
+            }
+            agent.ask().filter(|_| agent.log().contains("The agent counts."))
+        });
+        agent
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.folder.read("log")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path("control.sock")
+    }
+
+    fn ask(&self) -> Option<Status> {
+        Connection::open(&self.socket()).ok()?.status(100).ok()
+    }
+
+    /// The state after the next reading.
+    #[track_caller]
+    pub(crate) fn status(&self) -> Status {
+        self.ask().expect("the agent answers")
+    }
+
+    #[track_caller]
+    pub(crate) fn order(&self, request: &Request) -> Result<String, String> {
+        let mut connection = Connection::open(&self.socket()).unwrap();
+        connection.order(request).map_err(|error| error.to_string())
+    }
+
+    /// Waits until so many packets in all were read, and for one more reading, in which nothing
+    /// may come after them.
+    #[track_caller]
+    pub(crate) fn settled(&self, received: u64) -> Status {
+        wait(&format!("{received} packets, not {}", self.status().packets.received), || {
+            Some(self.status()).filter(|status| status.packets.received >= received)
+        });
+        let uptime = self.status().uptime_secs;
+        wait("another reading", || {
+            Some(self.status()).filter(|status| status.uptime_secs >= uptime + 2)
+        })
+    }
+
+    /// Ends the agent with a signal and waits for it.
+    pub(crate) fn end(&mut self, signal: xtask::lab::Signal) -> ExitStatus {
+        xtask::lab::signal(self.child.id(), signal).unwrap();
+        self.stopped = true;
+        let mut status = None;
+        wait("the agent to end", || {
+            status = self.child.try_wait().unwrap();
+            status
+        })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if !self.stopped {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+        if std::thread::panicking() {
+            eprintln!("the agent's log:\n{}", self.log());
+        }
+    }
+}
