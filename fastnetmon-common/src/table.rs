@@ -194,10 +194,13 @@ pub fn unparsed<T: Tables>(tables: &T, why: Unparsed, seen: Direction, packets: 
 /// Is this packet the one in `every` that is kept? Counts down in the writer's own line.
 #[inline(always)]
 pub fn sparse<T: Tables>(tables: &T, every: u32) -> bool {
+    if every == 0 {
+        return false;
+    }
     let Some(line) = tables.line(Direction::Incoming, COUNTDOWN) else { return false };
     let left = line.get(0);
-    line.set(0, if left == 0 { u64::from(every).wrapping_sub(1) } else { left - 1 });
-    left == 0 && every != 0
+    line.set(0, if left == 0 { u64::from(every) - 1 } else { left - 1 });
+    left == 0
 }
 
 /// Counts an event of the house itself, such as a sample that found no room.

@@ -11,9 +11,7 @@ mod tests {
     use std::time::Duration;
 
     use fastnetmon_user::counters::{Gain, House, Reading};
-    use fastnetmon_user::model::{
-        Class, Counts, Direction, HostId, Moment, Prefix, Tally,
-    };
+    use fastnetmon_user::model::{Class, Counts, Direction, HostId, Moment, Prefix, Tally};
     use fastnetmon_user::networks::PrefixSet;
     use fastnetmon_user::rates::RateTable;
     use fastnetmon_user::verdicts::{Judge, Order, Policy, Verdict};

@@ -44,8 +44,7 @@ pub(super) struct Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _gone = fs::remove_file(&self.path);
+        self.close();
     }
 }
 
@@ -85,6 +84,12 @@ impl Door {
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))
             .map_err(|error| refuse(error.to_string()))?;
         Ok(door)
+    }
+
+    /// Takes the path away; who is inside may finish.
+    pub(super) fn close(&self) {
+        // Somebody may have removed it already.
+        let _gone = fs::remove_file(&self.path);
     }
 
     /// Serves clients, each on a thread, until the process ends.

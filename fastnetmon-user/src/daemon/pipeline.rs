@@ -245,7 +245,7 @@ impl Running {
         };
         // The port first: whatever follows, traffic flows as if we had never been there.
         drop(attached);
-        drop(door);
+        door.close();
         stopping.store(true, Ordering::Relaxed);
         drop(stop);
         if capture.join().is_err() {

@@ -176,10 +176,6 @@ impl Agent {
         self.folder.read("log")
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path("control.sock")
     }

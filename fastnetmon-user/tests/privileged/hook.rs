@@ -13,20 +13,18 @@ const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
 /// Writes down each call: time, arguments, and the standard input behind it.
 const RECORDER: &str = "{ echo \"call $(date +%s.%N) $*\"; [ -t 0 ] && echo tty; cat; \
-                        echo end; } > HERE/$4.tmp; cat HERE/$4.tmp >> HERE/calls";
+                        echo end; } > HERE/$$.tmp; cat HERE/$$.tmp >> HERE/calls";
 
 fn flood(victim: Ipv4Addr) -> Pool {
     let sources = 1..=250;
     Pool::new(sources.map(|last: u8| {
-        Frame::udp(Ipv4Addr::new(203, 0, 113, last), victim, 40_000 + u16::from(last), 53).payload(18)
+        Frame::udp(Ipv4Addr::new(203, 0, 113, last), victim, 40_000 + u16::from(last), 53)
+            .payload(18)
     }))
 }
 
 fn calls(text: &str) -> Vec<Vec<&str>> {
-    text.split("end\n")
-        .filter(|call| !call.is_empty())
-        .map(|call| call.lines().collect())
-        .collect()
+    text.split("end\n").filter(|call| !call.is_empty()).map(|call| call.lines().collect()).collect()
 }
 
 fn arguments(call: &[&str]) -> Vec<String> {
@@ -47,7 +45,10 @@ fn a_flood_is_banned_told_with_a_hundred_packets_and_let_go() {
     assert_eq!(calls.len(), 3, "{text}");
 
     let ban = arguments(&calls[0]);
-    assert_eq!((ban[0].as_str(), ban[1].as_str(), ban[3].as_str()), ("192.0.2.77", "incoming", "ban"));
+    assert_eq!(
+        (ban[0].as_str(), ban[1].as_str(), ban[3].as_str()),
+        ("192.0.2.77", "incoming", "ban")
+    );
     let pps: u64 = ban[2].parse().unwrap();
     assert!((30_001..=70_000).contains(&pps), "{pps}");
     assert_eq!(calls[0].len(), 1, "the first call's input is empty: {text}");
@@ -131,9 +132,8 @@ fn a_script_that_hangs_does_not_delay_the_next_attack() {
 fn operators_ban_and_unban_and_are_told_what_is_wrong() {
     let lab = Lab::new("orders").unwrap();
     let agent = Agent::start(&lab, &Setup { hook: RECORDER, ..Setup::default() });
-    let ban = |ip: &str| {
-        agent.order(&Request::Ban { ip: ip.parse().unwrap(), direction: Way::Outgoing })
-    };
+    let ban =
+        |ip: &str| agent.order(&Request::Ban { ip: ip.parse().unwrap(), direction: Way::Outgoing });
     let unban = |ip: &str| agent.order(&Request::Unban { ip: ip.parse().unwrap() });
     assert_eq!(ban("192.0.2.5"), Ok("`192.0.2.5` is banned".to_owned()));
     assert_eq!(ban("192.0.2.5"), Err("`192.0.2.5` is banned already".to_owned()));
@@ -174,12 +174,14 @@ fn the_shipped_script_takes_all_three_calls() {
     let folder = crate::agent::Folder::new();
     let script = xtask::root().join("scripts/notify_about_attack.sh");
     let log = folder.path("log");
+    // No mail and no logger there: the file is what is left.
+    std::fs::create_dir(folder.path("bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/cat", folder.path("bin/cat")).unwrap();
     for action in ["ban", "attack_details", "unban", "nonsense"] {
         let output = std::process::Command::new(&script)
             .args(["192.0.2.7", "incoming", "40000", action])
-            // No mail and no logger there: the file is what is left.
             .env_clear()
-            .env("PATH", folder.path("empty"))
+            .env("PATH", folder.path("bin"))
             .env("FASTNETMON_LOG", &log)
             .stdin(std::process::Stdio::null())
             .output()
@@ -187,4 +189,7 @@ fn the_shipped_script_takes_all_three_calls() {
         let expected = if action == "nonsense" { Some(2) } else { Some(0) };
         assert_eq!(output.status.code(), expected, "{action}: {output:?}");
     }
+    let told = folder.read("log");
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(told.starts_with("fastnetmon: 192.0.2.7 banned, incoming attack with 40000 pps\n"));
 }

@@ -24,10 +24,7 @@ fn an_interface_that_does_not_exist_is_named_with_those_that_do() {
     let lab = Lab::new("none").unwrap();
     let folder = Folder::new();
     let config = configure(&folder, &Setup::default());
-    refused(
-        command(&lab, &config, "eth9"),
-        "interface `eth9` does not exist; there are: in0, lo",
-    );
+    refused(command(&lab, &config, "eth9"), "interface `eth9` does not exist; there are: in0, lo");
     refused(command(&lab, &config, "in0,in0"), "interface `in0` is named twice");
     // One good and one bad: the good one is let go.
     refused(command(&lab, &config, "in0,eth9"), "interface `eth9` does not exist");
@@ -112,7 +109,10 @@ fn a_configuration_nobody_understands_is_refused_with_its_line() {
     let folder = Folder::new();
     let config = configure(&folder, &Setup { rest: "[thresholds]\npsp = 5\n", ..Setup::default() });
     refused(command(&lab, &config, "in0"), "unknown field `psp`, expected `pps`");
-    refused(command(&lab, &folder.path("none"), "in0"), "give the configuration with `--config FILE`");
+    refused(
+        command(&lab, &folder.path("none"), "in0"),
+        "give the configuration with `--config FILE`",
+    );
 }
 
 #[test]

@@ -180,7 +180,8 @@ fn agree(name: &'static str, sides: Sides) {
     let mut touched = 0;
     for direction in Direction::BOTH {
         for slot in 0..shape.slots {
-            let (kernel, engine) = (parts.lines.sum(direction, slot), own.lines.sum(direction, slot));
+            let (kernel, engine) =
+                (parts.lines.sum(direction, slot), own.lines.sum(direction, slot));
             // Word 7 is the window, which knows the time; slots 18 and 25 depend on it.
             if slot != 18 && slot != 25 {
                 assert_eq!(kernel[..7], engine[..7], "{name} {direction:?} slot {slot}");
@@ -208,7 +209,8 @@ fn agree(name: &'static str, sides: Sides) {
         let Some(slot) = host else { continue };
         let line = own.lines.sum(direction, slot);
         let mask = (1 << PACKET_SHIFT) - 1;
-        let sum = line[..6].iter().fold((0, 0), |(p, b), w| (p + (w >> PACKET_SHIFT), b + (w & mask)));
+        let sum =
+            line[..6].iter().fold((0, 0), |(p, b), w| (p + (w >> PACKET_SHIFT), b + (w & mask)));
         assert_eq!(sum, (packets, bytes), "{name} {ip} {direction:?}");
         compared += u32::from(packets > 0);
     }

@@ -1,6 +1,6 @@
 //! What stays, and what must not.
 
-use xtask::lab::{Attached, GUARDED, Lab, OUTSIDE, Signal, Xdp};
+use xtask::lab::{Attached, GUARDED, Lab, Signal, Xdp};
 
 use crate::agent::{Agent, Setup};
 
@@ -70,5 +70,4 @@ fn an_interface_that_goes_away_is_an_alarm() {
         let alarms = agent.status().alarms;
         alarms.iter().any(|alarm| alarm.contains("`in0` is gone or down")).then_some(())
     });
-    let _ = OUTSIDE;
 }
