@@ -48,6 +48,8 @@ pub const STRANGERS_UNTOLD: u32 = 18;
 pub const COUNTDOWN: u32 = 24;
 /// House line in which the writer counts the strangers told in this window.
 pub const STRANGERS_TOLD: u32 = 25;
+/// House line that the kernel's writer notes a packet in, see [`Tables::forgotten`].
+pub const SCRATCH: u32 = 26;
 
 /// Strangers one writer may tell in one window (about 128 ms). A spray of addresses is thereby
 /// no spray of events.
@@ -93,14 +95,15 @@ pub trait Tables {
     fn line(&self, direction: Direction, slot: u32) -> Option<Self::Line>;
     /// The limit within one window.
     fn limit(&self, direction: Direction, profile: u32) -> Limit;
-    /// Gives `value` back; in the kernel in a way that hides it from the verifier.
+    /// Gives the words back, in the kernel by way of memory the verifier knows nothing of.
     ///
-    /// A word that is chosen by a constant makes the verifier walk everything behind it once for
-    /// each constant and for each way that led there. `noise` is any number it does not know.
+    /// What it knows of a word, it knows for each way through the parser apart, and walks
+    /// everything behind it once for each: a million instructions are soon used up. Behind this
+    /// call all ways are one. `None` only where memory cannot be reached, which stops the packet
+    /// from being counted and does not happen.
     #[inline(always)]
-    fn opaque(&self, value: u64, noise: u64) -> u64 {
-        let _ = noise;
-        value
+    fn forgotten(&self, words: [u64; 6]) -> Option<[u64; 6]> {
+        Some(words)
     }
     /// A line crossed its limit. Returns whether the hint found room.
     fn hint(&self, direction: Direction, slot: u32, window: u64) -> bool;
@@ -151,16 +154,26 @@ pub fn count<T: Tables>(
     sides: Sides,
     window: u64,
 ) -> Touched {
+    const NOTHING: Touched = Touched { source: None, destination: None };
     let Ends { family, src, dst } = packet.ends;
-    let (source, destination) = match family {
-        Family::V4 => (find4(tables, low32(src[1])), find4(tables, low32(dst[1]))),
-        Family::V6 => (
+    let sizes = (u64::from(bytes) << 32) | u64::from(packet.padding);
+    let kinds = ((packet.class as u64) << 1) | u64::from(matches!(family, Family::V6));
+    let words = [src[0], src[1], dst[0], dst[1], sizes, kinds];
+    let Some([src0, src1, dst0, dst1, sizes, kinds]) = tables.forgotten(words) else {
+        return NOTHING;
+    };
+    let (src, dst) = ([src0, src1], [dst0, dst1]);
+    let (bytes, padding) = (low32(sizes >> 32), low32(sizes));
+    let word = kinds >> 1;
+    let (source, destination) = if kinds & 1 == 0 {
+        (find4(tables, low32(src[1])), find4(tables, low32(dst[1])))
+    } else {
+        (
             told(tables, Direction::Outgoing, src, find6(tables, src), sides.source(), window),
             told(tables, Direction::Incoming, dst, find6(tables, dst), sides.destination(), window),
-        ),
+        )
     };
     let amount = packed(packets, bytes);
-    let word = tables.opaque(packet.class as u64, window);
     let counted_source = if sides.source() { source } else { None };
     let counted_destination = if sides.destination() { destination } else { None };
     if let Some(found) = counted_source {
@@ -179,8 +192,8 @@ pub fn count<T: Tables>(
         let line = if matches!(sides, Sides::Both) { MIRRORED } else { INTERNAL };
         house(tables, seen, line, word, amount);
     }
-    if packet.padding != 0 {
-        house(tables, seen, PADDING, word, packed(packets, packet.padding));
+    if padding != 0 {
+        house(tables, seen, PADDING, word, packed(packets, padding));
     }
     Touched { source: counted_source, destination: counted_destination }
 }

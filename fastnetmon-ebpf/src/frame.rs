@@ -3,6 +3,9 @@
 //! **Invariant**: check and read are one operation on a whole header; the verifier follows a
 //! range no further than that.
 
+use core::arch::asm;
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -18,29 +21,90 @@ pub trait Snapshot: Wire {
     unsafe fn copy(&self, to: *mut u8, len: u32) -> bool;
 }
 
+/// Loads `$width` bytes at a constant distance from `$from`.
+///
+/// The compiler would load a header byte by byte, because nothing in it is aligned; the kernels we
+/// run on load any width at any address (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`).
+macro_rules! load {
+    ($width:literal, $type:ty, $from:expr, $at:literal, $to:expr) => {{
+        let value: u64;
+        // SAFETY: the caller has proved that the bytes lie within the packet; nothing is written.
+        unsafe {
+            asm!(
+                concat!("{0} = *(", $width, " *)({1} + ", $at, ")"),
+                lateout(reg) value,
+                in(reg) $from,
+                options(pure, readonly, nostack),
+            );
+        }
+        // SAFETY: the caller's place is as large as what it proved to be there.
+        unsafe { $to.add($at).cast::<$type>().write_unaligned(value as $type) };
+    }};
+}
+
 #[inline(always)]
 fn read<T: FromBytes + Unaligned + Copy>(start: usize, end: usize, at: usize) -> Option<T> {
     let begin = start + at;
-    if begin + size_of::<T>() > end {
+    let size = size_of::<T>();
+    if begin + size > end {
         return None;
     }
-    // SAFETY: the line above proves that all of `T` lies within the packet, `T` may have any bit
-    // pattern (`FromBytes`) at any address (`Unaligned`).
-    Some(unsafe { *(begin as *const T) })
+    let mut header = MaybeUninit::<T>::uninit();
+    let to = header.as_mut_ptr().cast::<u8>();
+    // Constant conditions: one chain of loads remains for each type.
+    match size {
+        1 => load!("u8", u8, begin, 0, to),
+        2 => load!("u16", u16, begin, 0, to),
+        4 => load!("u32", u32, begin, 0, to),
+        8 => load!("u64", u64, begin, 0, to),
+        14 => {
+            load!("u64", u64, begin, 0, to);
+            load!("u32", u32, begin, 8, to);
+            load!("u16", u16, begin, 12, to);
+        }
+        20 => {
+            load!("u64", u64, begin, 0, to);
+            load!("u64", u64, begin, 8, to);
+            load!("u32", u32, begin, 16, to);
+        }
+        40 => {
+            load!("u64", u64, begin, 0, to);
+            load!("u64", u64, begin, 8, to);
+            load!("u64", u64, begin, 16, to);
+            load!("u64", u64, begin, 24, to);
+            load!("u64", u64, begin, 32, to);
+        }
+        // SAFETY: proved above; `T` may have any bit pattern at any address.
+        _ => header = MaybeUninit::new(unsafe { *(begin as *const T) }),
+    }
+    // SAFETY: every byte of it was written, and `T` may have any bit pattern.
+    Some(unsafe { header.assume_init() })
 }
 
 /// A frame in XDP: one buffer, as the driver received it.
-pub struct XdpFrame<'a>(pub &'a XdpContext);
+pub struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+    /// Taken once: packet pointers that stay alive for it would keep the verifier from seeing that
+    /// all ways through the parser end in the same state.
+    len: u32,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx, len: (ctx.data_end() - ctx.data()) as u32 }
+    }
+}
 
 impl Wire for XdpFrame<'_> {
     #[inline(always)]
     fn header<T: FromBytes + Unaligned + Copy>(&self, at: usize) -> Option<T> {
-        read(self.0.data(), self.0.data_end(), at)
+        read(self.ctx.data(), self.ctx.data_end(), at)
     }
 
     #[inline(always)]
     fn wire_len(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+        self.len
     }
 }
 
@@ -49,7 +113,7 @@ impl Snapshot for XdpFrame<'_> {
     unsafe fn copy(&self, to: *mut u8, len: u32) -> bool {
         // SAFETY: the context is the kernel's; the caller vouches for `to`; the helper checks
         // `len` against the frame.
-        unsafe { bpf_xdp_load_bytes(self.0.as_ptr().cast(), 0, to.cast(), len) == 0 }
+        unsafe { bpf_xdp_load_bytes(self.ctx.as_ptr().cast(), 0, to.cast(), len) == 0 }
     }
 }
 

@@ -33,14 +33,14 @@ const NEXT: i32 = -1;
 /// What arrives at a port towards the world: the destination, as incoming.
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
-    take(&XdpFrame(&ctx), Sides::Destination, Direction::Incoming, 1);
+    take(&XdpFrame::new(&ctx), Sides::Destination, Direction::Incoming, 1);
     XDP_PASS
 }
 
 /// What a mirror port shows: both ends.
 #[xdp]
 pub fn xdp_mirror(ctx: XdpContext) -> u32 {
-    take(&XdpFrame(&ctx), Sides::Both, Direction::Incoming, 1);
+    take(&XdpFrame::new(&ctx), Sides::Both, Direction::Incoming, 1);
     XDP_PASS
 }
 

@@ -3,13 +3,12 @@
 //! **Invariant**: a line belongs to the CPU the program runs on. Both hooks run with bottom halves
 //! disabled, so no two programs write one line at a time and an addition needs no lock.
 
-use core::arch::asm;
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
 use fastnetmon_common::abi::{Hint, Stranger};
 use fastnetmon_common::class::Direction;
-use fastnetmon_common::table::{Limit, Line, Tables};
+use fastnetmon_common::table::{Limit, Line, SCRATCH, Tables};
 
 use crate::maps::{BUCKETS, HINTS, LINES, PROFILES, STRANGERS, T1, T2, T6, Words};
 
@@ -109,11 +108,19 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn opaque(&self, value: u64, noise: u64) -> u64 {
-        let mut value = value;
-        // SAFETY: registers only; twice the same exclusive-or leaves the value as it was.
-        unsafe { asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) value, in(reg) noise) };
-        value
+    fn forgotten(&self, words: [u64; 6]) -> Option<[u64; 6]> {
+        let Pointer(line) = self.line(Direction::Incoming, SCRATCH)?;
+        let mut again = [0; 6];
+        for (at, word) in words.into_iter().enumerate() {
+            // SAFETY: the lookup succeeded, a line has eight words, and this CPU alone writes it.
+            // Volatile, or the compiler would not go by way of memory.
+            unsafe { (&raw mut (*line).0[at]).write_volatile(word) };
+        }
+        for (at, word) in again.iter_mut().enumerate() {
+            // SAFETY: as above.
+            *word = unsafe { (&raw const (*line).0[at]).read_volatile() };
+        }
+        Some(again)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! **Invariant**: layout is a contract (tabs, capitals, the blanks around `*banned*`); scripts read
 //! it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::control::{Ban, Host, Status, Traffic};
 
@@ -78,9 +78,12 @@ fn table(
 
 /// The ban list, a line each.
 pub fn bans(bans: &[Ban]) -> String {
-    bans.iter()
-        .map(|ban| format!("{}/{} pps {}\n", ban.ip, ban.pps, ban.direction.name()))
-        .collect()
+    let mut lines = String::new();
+    for Ban { ip, pps, direction, .. } in bans {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(lines, "{ip}/{pps} pps {}", direction.name());
+    }
+    lines
 }
 
 const fn mbps(bps: u64) -> u64 {
@@ -100,13 +103,14 @@ mod tests {
     use crate::control::{Hosts, Packets, Totals, Way};
 
     fn status() -> Status {
-        let host = |ip: &str, pps, mbps, banned| Host {
+        let host = |ip: &str, pps: u64, mbps: u64, banned| Host {
             ip: ip.to_owned(),
             pps,
             bps: mbps * 1_000_000 + 999_999,
             banned,
         };
-        let traffic = |pps, mbps| Traffic { pps, bps: mbps * 1_000_000, ..Traffic::default() };
+        let traffic =
+            |pps: u64, mbps: u64| Traffic { pps, bps: mbps * 1_000_000, ..Traffic::default() };
         Status {
             version: "0.1.0".to_owned(),
             totals: Totals {

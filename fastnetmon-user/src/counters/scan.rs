@@ -145,9 +145,7 @@ impl Table {
         let mut sums = [[0; 8]; CHUNK];
         let mut first = 0;
         for chunk in before.chunks_mut(CHUNK) {
-            for sum in &mut sums {
-                *sum = [0; 8];
-            }
+            sums.fill([0; 8]);
             let Some(sums) = sums.get_mut(..chunk.len()) else { continue };
             self.lines.add_into(direction, first, sums);
             for (slot, (before, after)) in (first..).zip(chunk.iter_mut().zip(sums)) {

@@ -27,7 +27,7 @@ use crate::daemon::tick::Wish;
 const MOST: usize = 64;
 
 /// How long a client may be silent, and how long it may take to read.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long the tick may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);

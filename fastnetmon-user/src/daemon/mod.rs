@@ -38,11 +38,9 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
 /// # Errors
 /// With file, line, column and what was expected.
 pub fn read_settings(path: Option<&Path>) -> Result<Settings, SettingsError> {
-    match path {
-        Some(path) => Settings::read(path),
-        None => {
-            warn!("No configuration file was named; the defaults are in force.");
-            Ok(Settings::default())
-        }
-    }
+    let Some(path) = path else {
+        warn!("No configuration file was named; the defaults are in force.");
+        return Ok(Settings::default());
+    };
+    Settings::read(path)
 }

@@ -30,7 +30,10 @@ fn missing(held: u64) -> Vec<&'static str> {
     let has = |number: u32| held & (1 << number) != 0;
     NEEDED
         .iter()
-        .filter(|&&(name, number)| !has(number) && !(has(SYS_ADMIN) && name != "CAP_NET_ADMIN"))
+        .filter(|&&(name, number)| {
+            let included = has(SYS_ADMIN) && name != "CAP_NET_ADMIN";
+            !has(number) && !included
+        })
         .map(|&(name, _)| name)
         .collect()
 }

@@ -147,6 +147,25 @@ impl Object {
         Ok(result.return_value)
     }
 
+    /// How many instructions the verifier walked for each program; it gives up at a million.
+    ///
+    /// # Errors
+    /// When a program cannot be loaded, or the kernel does not tell (before Linux 5.16).
+    pub fn verified_instructions(&mut self) -> Result<Vec<(&'static str, u32)>, KernelError> {
+        let mut counts = Vec::new();
+        for name in [program::XDP_UPLINK, program::XDP_MIRROR] {
+            let info = self.xdp(name)?.info().map_err(|error| refused(error.into()))?;
+            counts.push((name, info.verified_instruction_count()));
+        }
+        let name = program::TC_EGRESS;
+        let info = self.classifier(name)?.info().map_err(|error| refused(error.into()))?;
+        counts.push((name, info.verified_instruction_count()));
+        counts
+            .into_iter()
+            .map(|(name, count)| Ok((name, count.ok_or(KernelError::Missing { name })?)))
+            .collect()
+    }
+
     fn run_bare(&mut self, name: &'static str) -> Result<u32, KernelError> {
         self.run_xdp(name, &[0; 64])
     }

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use crate::kernel::KernelError;
 
-/// One interface, as the kernel counts it (`rtnl_link_stats`, linux/if_link.h; 32 bits, so take
+/// One interface, as the kernel counts it (`rtnl_link_stats`, `linux/if_link.h`; 32 bits, so take
 /// differences).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Interface {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
+use std::str::FromStr as _;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};

@@ -302,7 +302,6 @@ impl Residents {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of 128 bits is 64 bits")]
 const fn high64(address: u128) -> u64 {
     (address >> 64) as u64
 }

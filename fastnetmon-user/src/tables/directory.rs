@@ -151,7 +151,6 @@ const fn high16(address: u32) -> u16 {
     u16::from_be_bytes([first, second])
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of 128 bits is 64 bits")]
 const fn high64(address: u128) -> u64 {
     (address >> 64) as u64
 }

@@ -2,10 +2,12 @@
 //!
 //! These tests never skip. `cargo xtask test` builds them (feature `privileged`) and they fail
 //! where they cannot run; `cargo xtask test --unprivileged` leaves them out and says so.
-#![cfg(all(test, feature = "privileged"))]
+#![cfg(test)]
+#![cfg(feature = "privileged")]
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests start programs and wait with a deadline, by the clock"
+    clippy::print_stderr,
+    reason = "tests start programs, wait with a deadline, by the clock, and show the agent's log"
 )]
 
 mod agent;

@@ -85,8 +85,8 @@ fn check(plan: &Plan, memory: &Memory, ours: &PrefixSet, address: &str) {
             }
         }
         IpAddr::V6(address) => {
-            let bits = u128::from(address);
-            let found = find6(memory, [(bits >> 64) as u64, bits as u64]);
+            let [high, low] = *address.octets().as_chunks::<8>().0 else { unreachable!() };
+            let found = find6(memory, [high, low].map(u64::from_be_bytes));
             let expected = plan.prefix_slot(address, ours);
             assert_eq!(found.map(|found| found.slot), expected, "{address}");
             assert!(found.is_none_or(|found| found.stranger));

@@ -138,10 +138,9 @@ fn attend(
 ) -> io::Result<(Option<ExitStatus>, String)> {
     let mut stdin = child.stdin.take();
     let mut stderr = child.stderr.take();
-    for fd in [stdin.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)] {
-        if let Some(fd) = fd {
-            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
-        }
+    let pipes = [stdin.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
+    for pipe in pipes.into_iter().flatten() {
+        fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
     }
     let group = Pid::from_child(child);
     let pidfd = pidfd_open(group, PidfdFlags::empty()).ok();
