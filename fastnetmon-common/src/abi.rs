@@ -11,6 +11,19 @@ pub const SAMPLE_BYTES: usize = 256;
 /// Flag word of a host: copy packets while the budget in the upper half lasts.
 pub const FLAG_SAMPLE: u32 = 1;
 
+/// Flag word of a host, beside [`FLAG_SAMPLE`]: on a mirror port, take such a packet away to the
+/// AF_XDP socket of its queue instead of copying it, where there is one.
+pub const FLAG_REDIRECT: u32 = 2;
+
+/// AF_XDP sockets the programs can know, over all ports.
+pub const MOST_SOCKETS: u32 = 256;
+
+/// Key in [`map::QUEUES`]: a receive queue of a port, by the number of its interface.
+#[inline(always)]
+pub const fn queue_key(interface: u32, queue: u32) -> u64 {
+    ((interface as u64) << 32) | queue as u64
+}
+
 /// Names of the maps in the object.
 pub mod map {
     /// IPv4 root, one element of 65,536 entries.
@@ -33,6 +46,10 @@ pub mod map {
     pub const SAMPLES: &str = "SAMPLES";
     /// Ring of [`Stranger`](super::Stranger).
     pub const STRANGERS: &str = "STRANGERS";
+    /// AF_XDP sockets, by a number of the agent's.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// Which socket waits at which receive queue, by [`queue_key`](super::queue_key).
+    pub const QUEUES: &str = "QUEUES";
 }
 
 /// Names of the programs in the object.
@@ -59,6 +76,10 @@ pub mod global {
     pub const WINDOW_SHIFT: &str = "WINDOW_SHIFT";
     /// One packet in so many is kept as a sparse sample; 0: none.
     pub const SPARSE_EVERY: &str = "SPARSE_EVERY";
+    /// 1: count what tunnels carry as well.
+    pub const DECAPSULATE: &str = "DECAPSULATE";
+    /// 1: the kernel has `bpf_xdp_load_bytes` (Linux 5.18).
+    pub const LOAD_BYTES: &str = "LOAD_BYTES";
     /// Seed of the hash of the buckets.
     pub const SEED: &str = "SEED";
 }

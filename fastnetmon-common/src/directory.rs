@@ -33,18 +33,35 @@ pub const BUCKET_KEYS: usize = 3;
 /// Steps of 8 bits behind the 16-bit root until an IPv6 address is used up.
 pub const STEPS: usize = 14;
 
-/// The host a packet belongs to.
+/// The host an address belongs to, or [`Found::NOBODY`].
+///
+/// Not an `Option`: the words behind a `None` would be undefined, and the verifier refuses a
+/// program that so much as moves an undefined word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Found {
     /// Its line in the table.
     pub slot: u32,
-    /// The entry that led there.
+    /// The entry that led there; 0: not ours.
     pub entry: u32,
     /// IPv6: the prefix is ours, the host has no line of its own yet.
     pub stranger: bool,
 }
 
 impl Found {
+    /// The address is not ours.
+    pub const NOBODY: Self = Self { slot: 0, entry: 0, stranger: false };
+
+    /// Is the address ours?
+    #[inline(always)]
+    pub const fn is_ours(self) -> bool {
+        self.entry != 0
+    }
+
+    /// The same as an option, for whoever is not the kernel.
+    pub const fn ours(self) -> Option<Self> {
+        if self.is_ours() { Some(self) } else { None }
+    }
+
     /// Which limits apply.
     #[inline(always)]
     pub const fn profile(self) -> u32 {
@@ -54,24 +71,24 @@ impl Found {
 
 /// Looks an IPv4 address up.
 #[inline(always)]
-pub fn find4<T: Tables>(tables: &T, address: u32) -> Option<Found> {
+pub fn find4<T: Tables>(tables: &T, address: u32) -> Found {
     let root = tables.t1(address >> 16);
     let mut entry = tables.t2(root & INDEX, (address >> 8) & 255);
     if entry & NODE != 0 {
         entry = tables.t2(entry & INDEX, address & 255);
     }
     if entry == 0 {
-        return None;
+        return Found::NOBODY;
     }
-    Some(Found { slot: ((entry & INDEX) << 8) | (address & 255), entry, stranger: false })
+    Found { slot: ((entry & INDEX) << 8) | (address & 255), entry, stranger: false }
 }
 
 /// Looks an IPv6 address up.
 #[inline(always)]
-pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Option<Found> {
+pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
     let mut entry = tables.t6(low32(address[0] >> 48));
     if entry == 0 {
-        return None;
+        return Found::NOBODY;
     }
     let mut rest = address[0] << 16;
     for _ in 0..6 {
@@ -90,7 +107,7 @@ pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Option<Found> {
         rest <<= 8;
     }
     if entry == 0 {
-        return None;
+        return Found::NOBODY;
     }
     let hash = mix(address, tables.seed());
     let mut slot = probe(tables, low32(hash), address);
@@ -98,13 +115,13 @@ pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Option<Found> {
         slot = probe(tables, low32(hash >> 32), address);
     }
     if slot != 0 {
-        return Some(Found { slot, entry, stranger: false });
+        return Found { slot, entry, stranger: false };
     }
     let own = entry & INDEX;
     if own == 0 {
-        return None;
+        return Found::NOBODY;
     }
-    Some(Found { slot: own, entry, stranger: true })
+    Found { slot: own, entry, stranger: true }
 }
 
 /// The two buckets an address may be in, as one number: low half and high half.

@@ -11,7 +11,7 @@
 use zerocopy::network_endian::{U16, U32};
 
 use crate::class::{Class, Unparsed};
-use crate::wire::{Extension, Ipv4, Ipv6, Ipv6Fragment, Pppoe, Tcp, Vlan, Wire};
+use crate::wire::{Extension, Gre, Ipv4, Ipv6, Ipv6Fragment, Pppoe, Tcp, Vlan, Wire};
 
 /// Which protocol the addresses belong to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,6 +71,26 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// No packet at all; every packet that was read has bytes. A value of its own instead of
+    /// `None`, behind which the words would be undefined: see [`Ends`].
+    pub const NOTHING: Self = Self {
+        ends: Ends::v4(0, 0),
+        class: Class::Other,
+        bytes: 0,
+        headers: 0,
+        protocol: 0,
+        transport_at: 0,
+        padding: 0,
+    };
+
+    /// How many segments offload will make of a frame whose payload it cuts into pieces of
+    /// `piece` bytes (`gso_size`); 0 stands for a frame that is not cut.
+    #[inline(always)]
+    pub fn segments(&self, piece: u32) -> u32 {
+        let payload = self.bytes.saturating_sub(self.headers);
+        if piece == 0 || payload == 0 { 1 } else { payload.div_ceil(piece) }
+    }
+
     /// What the packet is on the wire once it is cut into `segments`, as `(packets, bytes)`.
     ///
     /// A frame on its way to segmentation offload carries one pair of headers; the wire will
@@ -79,6 +99,31 @@ impl Packet {
     pub fn segmented(&self, segments: u32) -> (u32, u32) {
         let segments = if segments == 0 { 1 } else { segments };
         (segments, self.bytes.wrapping_add((segments - 1).wrapping_mul(self.headers)))
+    }
+}
+
+/// What lies behind a packet's IP header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Payload {
+    /// IANA protocol number; 0 when the packet is a fragment, whose payload stands for itself.
+    pub protocol: u8,
+    /// Where it begins in the frame.
+    pub at: u16,
+}
+
+impl Payload {
+    /// Where a payload begins at the latest: four extension headers of 2 KB end before it. The
+    /// verifier follows offsets up to 64 KB.
+    pub const MOST: u16 = 0x3fff;
+    /// Nothing to be read.
+    pub const NONE: Self = Self { protocol: 0, at: 0 };
+
+    /// The payload of a packet.
+    #[inline(always)]
+    pub const fn of(packet: &Packet) -> Self {
+        // A fragment carries inner headers once and cannot be read after the first one.
+        let protocol = if matches!(packet.class, Class::Fragment) { 0 } else { packet.protocol };
+        Self { protocol, at: packet.transport_at as u16 & Self::MOST }
     }
 }
 
@@ -92,6 +137,12 @@ const MPLS_MULTICAST: u16 = 0x8848;
 const PPPOE_SESSION: u16 = 0x8864;
 const PPP_IPV4: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
+/// Transparent Ethernet bridging, in GRE.
+const BRIDGED: u16 = 0x6558;
+
+const IP_IN_IP: u8 = 4;
+const IPV6_IN_IP: u8 = 41;
+const GRE: u8 = 47;
 
 const MAX_TAGS: usize = 3;
 const MAX_LABELS: usize = 4;
@@ -103,8 +154,54 @@ const ETHERNET_MINIMUM: u32 = 46;
 /// Parses a frame that begins with an Ethernet header.
 #[inline(always)]
 pub fn parse_ethernet<W: Wire + ?Sized>(wire: &W) -> Result<Packet, Unparsed> {
-    let mut ethertype = wire.header::<U16>(12).ok_or(Unparsed::Short)?.get();
-    let mut at = 14;
+    let ethertype = wire.header::<U16>(12).ok_or(Unparsed::Short)?.get();
+    behind_link(wire, ethertype, 14)
+}
+
+/// Parses the packet that a tunnel's packet carries: IP in IP (RFC 2003, RFC 4213) and GRE
+/// (RFC 2784, RFC 2890), with IP or Ethernet in it. [`Packet::NOTHING`] when it is no tunnel, or
+/// cannot be read.
+#[inline(always)]
+pub fn parse_inner<W: Wire + ?Sized>(wire: &W, outer: Payload) -> Packet {
+    let mut at = usize::from(outer.at & Payload::MOST);
+    let mut ethertype = match outer.protocol {
+        IP_IN_IP => IPV4,
+        IPV6_IN_IP => IPV6,
+        GRE => {
+            let Some(gre) = wire.header::<Gre>(at) else { return Packet::NOTHING };
+            let flags = gre.flags.get();
+            // Version 0; checksum, key and sequence number are four bytes each where announced.
+            if flags & 7 != 0 {
+                return Packet::NOTHING;
+            }
+            let options = (flags >> 15) + ((flags >> 13) & 1) + ((flags >> 12) & 1);
+            at += size_of::<Gre>() + usize::from(options) * 4;
+            gre.ethertype.get()
+        }
+        _ => return Packet::NOTHING,
+    };
+    if ethertype == BRIDGED {
+        let Some(inner) = wire.header::<U16>(at + 12) else { return Packet::NOTHING };
+        ethertype = inner.get();
+        at += 14;
+    }
+    let inner = match ethertype {
+        IPV4 => parse_ipv4(wire, at),
+        IPV6 => parse_ipv6(wire, at),
+        _ => return Packet::NOTHING,
+    };
+    match inner {
+        Ok(packet) => packet,
+        Err(_) => Packet::NOTHING,
+    }
+}
+
+#[inline(always)]
+fn behind_link<W: Wire + ?Sized>(
+    wire: &W,
+    mut ethertype: u16,
+    mut at: usize,
+) -> Result<Packet, Unparsed> {
     for _ in 0..MAX_TAGS {
         if ethertype != VLAN && ethertype != SERVICE_VLAN {
             break;

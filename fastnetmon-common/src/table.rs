@@ -15,7 +15,7 @@
 
 use crate::class::{Class, Direction, Sides, Unparsed};
 use crate::directory::{Found, find4, find6};
-use crate::parse::{Ends, Family, Packet};
+use crate::parse::{Ends, Family, Packet, Payload};
 
 /// Where the packets begin in a counting word.
 pub const PACKET_SHIFT: u32 = 36;
@@ -36,6 +36,9 @@ pub const INTERNAL: u32 = 1;
 pub const MIRRORED: u32 = 2;
 /// House line of the bytes that frames carry beyond their IP packet.
 pub const PADDING: u32 = 3;
+/// House line of what tunnels carried for our hosts: on their lines beside the tunnel's own
+/// packets, so the totals leave it out.
+pub const TUNNELLED: u32 = 4;
 /// House line of the first reason for refusal; the others follow.
 pub const UNPARSED: u32 = 8;
 /// House line of samples that found their ring full.
@@ -111,13 +114,15 @@ pub trait Tables {
     fn stranger(&self, direction: Direction, address: [u64; 2], prefix: u32) -> bool;
 }
 
-/// Whose lines a packet was added to.
+/// Whose lines a packet was added to, and what it may carry.
 #[derive(Clone, Copy, Debug)]
 pub struct Touched {
     /// The source, as outgoing.
-    pub source: Option<Found>,
+    pub source: Found,
     /// The destination, as incoming.
-    pub destination: Option<Found>,
+    pub destination: Found,
+    /// What lies behind its IP header.
+    pub payload: Payload,
 }
 
 /// A counting word that adds so much.
@@ -154,18 +159,12 @@ pub fn count<T: Tables>(
     sides: Sides,
     window: u64,
 ) -> Touched {
-    const NOTHING: Touched = Touched { source: None, destination: None };
-    let Ends { family, src, dst } = packet.ends;
-    let sizes = (u64::from(bytes) << 32) | u64::from(packet.padding);
-    let kinds = ((packet.class as u64) << 1) | u64::from(matches!(family, Family::V6));
-    let words = [src[0], src[1], dst[0], dst[1], sizes, kinds];
-    let Some([src0, src1, dst0, dst1, sizes, kinds]) = tables.forgotten(words) else {
-        return NOTHING;
+    let Some(known) = known(tables, packet, packets, bytes) else {
+        let nobody = Found::NOBODY;
+        return Touched { source: nobody, destination: nobody, payload: Payload::NONE };
     };
-    let (src, dst) = ([src0, src1], [dst0, dst1]);
-    let (bytes, padding) = (low32(sizes >> 32), low32(sizes));
-    let word = kinds >> 1;
-    let (source, destination) = if kinds & 1 == 0 {
+    let Known { src, dst, is_ipv4, packets, bytes, padding, word, payload } = known;
+    let (source, destination) = if is_ipv4 {
         (find4(tables, low32(src[1])), find4(tables, low32(dst[1])))
     } else {
         (
@@ -174,28 +173,100 @@ pub fn count<T: Tables>(
         )
     };
     let amount = packed(packets, bytes);
-    let counted_source = if sides.source() { source } else { None };
-    let counted_destination = if sides.destination() { destination } else { None };
-    if let Some(found) = counted_source {
-        add(tables, Direction::Outgoing, found, word, packets, bytes, window);
+    let counted_source = if sides.source() { source } else { Found::NOBODY };
+    let counted_destination = if sides.destination() { destination } else { Found::NOBODY };
+    if counted_source.is_ours() {
+        add(tables, Direction::Outgoing, counted_source, word, packets, bytes, window);
     }
-    if let Some(found) = counted_destination {
-        add(tables, Direction::Incoming, found, word, packets, bytes, window);
+    if counted_destination.is_ours() {
+        add(tables, Direction::Incoming, counted_destination, word, packets, bytes, window);
     }
     let seen = match sides {
         Sides::Source => Direction::Outgoing,
         Sides::Destination | Sides::Both => Direction::Incoming,
     };
-    if counted_source.is_none() && counted_destination.is_none() {
+    if !counted_source.is_ours() && !counted_destination.is_ours() {
         house(tables, seen, OTHER, word, amount);
-    } else if source.is_some() && destination.is_some() {
+    } else if source.is_ours() && destination.is_ours() {
         let line = if matches!(sides, Sides::Both) { MIRRORED } else { INTERNAL };
         house(tables, seen, line, word, amount);
     }
     if padding != 0 {
         house(tables, seen, PADDING, word, packed(packets, padding));
     }
-    Touched { source: counted_source, destination: counted_destination }
+    Touched { source: counted_source, destination: counted_destination, payload }
+}
+
+/// Counts what a packet carries within itself for the hosts it is about. The packet itself was
+/// counted before, for its own addresses.
+#[inline(always)]
+pub fn count_inner<T: Tables>(tables: &T, inner: &Packet, packets: u32, sides: Sides, window: u64) {
+    let bytes = inner.bytes.wrapping_mul(packets);
+    let Some(known) = known(tables, inner, packets, bytes) else { return };
+    let Known { src, dst, is_ipv4, packets, bytes, word, .. } = known;
+    for (direction, address, counted) in [
+        (Direction::Outgoing, src, sides.source()),
+        (Direction::Incoming, dst, sides.destination()),
+    ] {
+        if !counted {
+            continue;
+        }
+        let found = if is_ipv4 {
+            find4(tables, low32(address[1]))
+        } else {
+            told(tables, direction, address, find6(tables, address), true, window)
+        };
+        if found.is_ours() {
+            add(tables, direction, found, word, packets, bytes, window);
+            house(tables, direction, TUNNELLED, word, packed(packets, bytes));
+        }
+    }
+}
+
+/// What counting needs to know of a packet.
+struct Known {
+    src: [u64; 2],
+    dst: [u64; 2],
+    is_ipv4: bool,
+    packets: u32,
+    bytes: u32,
+    padding: u32,
+    word: u64,
+    payload: Payload,
+}
+
+/// More padding than any frame has.
+const MOST_PADDING: u32 = 0x0003_ffff;
+
+/// A packet behind [`Tables::forgotten`].
+#[inline(always)]
+fn known<T: Tables>(tables: &T, packet: &Packet, packets: u32, bytes: u32) -> Option<Known> {
+    let Ends { family, src, dst } = packet.ends;
+    let payload = Payload::of(packet);
+    // bytes (32) | where the payload begins (14) | padding (18)
+    let sizes = (u64::from(bytes) << 32)
+        | (u64::from(payload.at) << 18)
+        | u64::from(packet.padding.min(MOST_PADDING));
+    // packets (32) | protocol (8) | class (7) | IPv6 (1)
+    let kinds = (u64::from(packets) << 16)
+        | (u64::from(payload.protocol) << 8)
+        | ((packet.class as u64) << 1)
+        | u64::from(matches!(family, Family::V6));
+    let [src0, src1, dst0, dst1, sizes, kinds] =
+        tables.forgotten([src[0], src[1], dst[0], dst[1], sizes, kinds])?;
+    Some(Known {
+        src: [src0, src1],
+        dst: [dst0, dst1],
+        is_ipv4: kinds & 1 == 0,
+        packets: low32(kinds >> 16),
+        bytes: low32(sizes >> 32),
+        padding: low32(sizes) & MOST_PADDING,
+        word: (kinds >> 1) & 7,
+        payload: Payload {
+            protocol: ((kinds >> 8) & 255) as u8,
+            at: ((sizes >> 18) & u64::from(Payload::MOST)) as u16,
+        },
+    })
 }
 
 /// Counts what has no IP header we can read, by reason.
@@ -235,19 +306,18 @@ fn told<T: Tables>(
     tables: &T,
     direction: Direction,
     address: [u64; 2],
-    found: Option<Found>,
+    found: Found,
     counted: bool,
     window: u64,
-) -> Option<Found> {
-    let host = found?;
-    if host.stranger
+) -> Found {
+    if found.stranger
         && counted
         && let Some(line) = tables.line(Direction::Incoming, STRANGERS_TOLD)
     {
         let old = line.get(0);
         let already = if old >> 56 == window { old & 0xffff_ffff } else { 0 };
         let heard =
-            already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, host.slot);
+            already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, found.slot);
         line.set(0, (window << 56) | (already + u64::from(heard)));
         if !heard {
             lost(tables, STRANGERS_UNTOLD);

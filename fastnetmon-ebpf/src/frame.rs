@@ -9,16 +9,25 @@ use core::mem::MaybeUninit;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use fastnetmon_common::parse::Packet;
 use fastnetmon_common::wire::Wire;
 use zerocopy::{FromBytes, Unaligned};
 
+use crate::tables::{LOAD_BYTES, frozen};
+
 /// A frame whose beginning can be copied.
 pub trait Snapshot: Wire {
-    /// Copies the first `len` bytes (1 to 256) to `to`.
+    /// Copies the first `len` bytes (1 to 256) to `to` and returns how many; 0: it could not.
     ///
     /// # Safety
     /// `to` is valid for writes of 256 bytes.
-    unsafe fn copy(&self, to: *mut u8, len: u32) -> bool;
+    unsafe fn copy(&self, to: *mut u8, len: u32) -> u32;
+
+    /// How many packets the wire carries for this frame.
+    #[inline(always)]
+    fn segments(&self, _packet: &Packet) -> u32 {
+        1
+    }
 }
 
 /// Loads `$width` bytes at a constant distance from `$from`.
@@ -110,11 +119,45 @@ impl Wire for XdpFrame<'_> {
 
 impl Snapshot for XdpFrame<'_> {
     #[inline(always)]
-    unsafe fn copy(&self, to: *mut u8, len: u32) -> bool {
+    unsafe fn copy(&self, to: *mut u8, len: u32) -> u32 {
+        if frozen(&LOAD_BYTES) == 0 {
+            // SAFETY: the caller vouches for `to`.
+            return unsafe { copy_words(self.ctx.data(), self.ctx.data_end(), to) };
+        }
         // SAFETY: the context is the kernel's; the caller vouches for `to`; the helper checks
         // `len` against the frame.
-        unsafe { bpf_xdp_load_bytes(self.ctx.as_ptr().cast(), 0, to.cast(), len) == 0 }
+        let failed = unsafe { bpf_xdp_load_bytes(self.ctx.as_ptr().cast(), 0, to.cast(), len) };
+        if failed == 0 { len } else { 0 }
     }
+}
+
+/// Copies up to 128 bytes, eight at a time: all that kernels before `bpf_xdp_load_bytes` allow.
+///
+/// # Safety
+/// `to` is valid for writes of 128 bytes.
+#[inline(always)]
+unsafe fn copy_words(start: usize, end: usize, to: *mut u8) -> u32 {
+    let mut copied = 0;
+    for word in 0..16 {
+        let from = start + word * 8;
+        if from + 8 > end {
+            break;
+        }
+        let value: u64;
+        // SAFETY: the line above proves that eight bytes lie within the packet.
+        unsafe {
+            asm!(
+                "{0} = *(u64 *)({1} + 0)",
+                lateout(reg) value,
+                in(reg) from,
+                options(pure, readonly, nostack),
+            );
+        }
+        // SAFETY: at most 128 bytes are written, and the caller vouches for them.
+        unsafe { to.add(word * 8).cast::<u64>().write_unaligned(value) };
+        copied += 8;
+    }
+    copied
 }
 
 /// A frame in TC: possibly one that offload will cut into segments.
@@ -135,13 +178,6 @@ impl<'a> TcFrame<'a> {
         }
         Self(ctx)
     }
-
-    /// How many packets the wire will carry for this one.
-    #[inline(always)]
-    pub fn segments(&self) -> u32 {
-        // SAFETY: the context is the kernel's and lives as long as the program runs.
-        unsafe { (*self.0.skb.skb).gso_segs }
-    }
 }
 
 impl Wire for TcFrame<'_> {
@@ -158,8 +194,22 @@ impl Wire for TcFrame<'_> {
 
 impl Snapshot for TcFrame<'_> {
     #[inline(always)]
-    unsafe fn copy(&self, to: *mut u8, len: u32) -> bool {
+    unsafe fn copy(&self, to: *mut u8, len: u32) -> u32 {
         // SAFETY: as for `XdpFrame`.
-        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), 0, to.cast(), len) == 0 }
+        let failed = unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), 0, to.cast(), len) };
+        if failed == 0 { len } else { 0 }
+    }
+
+    #[inline(always)]
+    fn segments(&self, packet: &Packet) -> u32 {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is the kernel's and lives as long as the program runs.
+        let segments = unsafe { (*skb).gso_segs };
+        if segments != 0 {
+            return segments;
+        }
+        // Frames of guests may say into what they are to be cut and not into how many.
+        // SAFETY: as above.
+        packet.segments(unsafe { (*skb).gso_size })
     }
 }

@@ -9,12 +9,14 @@
 //! | `PROFILES` | 128 | agent | programs |
 //! | `FLAGS` | one word a slot | both | both |
 //! | `HINTS`, `SAMPLES`, `STRANGERS` | rings | programs | agent |
+//! | `SOCKETS`, `QUEUES` | 256 AF_XDP sockets, and which queue each waits at | agent | programs |
 //!
 //! **Invariant**: a value is a multiple of eight bytes, because elements of an array lie
 //! `round_up(value_size, 8)` apart in its mapping. Sizes given as 1 are set by the loader.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, RingBuf, XskMap};
+use fastnetmon_common::abi::MOST_SOCKETS;
 use fastnetmon_common::table::Limit;
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h, since 5.5).
@@ -56,3 +58,7 @@ pub static HINTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(2 * 1024 * 1024, 0);
 #[map]
 pub static STRANGERS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+#[map]
+pub static SOCKETS: XskMap = XskMap::with_max_entries(MOST_SOCKETS, 0);
+#[map]
+pub static QUEUES: HashMap<u64, u32> = HashMap::with_max_entries(MOST_SOCKETS, 0);

@@ -1,13 +1,13 @@
 //! Copies of packets: of hosts that are armed, and of one packet in N.
 //!
-//! **Invariant**: the packet itself goes on. A copy that finds no room is counted, never waited
-//! for.
+//! **Invariant**: the packet itself goes on, except where a mirror port's own program takes it to a
+//! socket; then it is not copied. A copy that finds no room is counted, never waited for.
 
 use core::arch::asm;
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use fastnetmon_common::abi::{FLAG_SAMPLE, SAMPLE_BYTES, Sample};
+use fastnetmon_common::abi::{FLAG_REDIRECT, FLAG_SAMPLE, SAMPLE_BYTES, Sample};
 use fastnetmon_common::class::Direction;
 use fastnetmon_common::directory::{FLAGGED, Found};
 use fastnetmon_common::table::{SAMPLES_LOST, Touched, lost, sparse};
@@ -19,48 +19,78 @@ use crate::tables::{Kernel, SPARSE_EVERY, frozen};
 /// `BPF_RB_NO_WAKEUP` (linux/bpf.h): the agent drains sparse samples in its own time.
 const NO_WAKEUP: u64 = 1;
 
-/// Keeps a copy when one is wanted: at most one a packet, an armed host first.
+/// Keeps a copy when one is wanted: at most one a packet, an armed host first. Returns the socket
+/// that is to have the packet itself instead, if `socket` names one.
 #[inline(always)]
-pub fn keep<F: Snapshot>(frame: &F, touched: Touched) {
-    if let Some(host) = touched.destination
-        && armed(host)
-    {
-        copy(frame, host, Direction::Incoming, true);
-        return;
+pub fn keep<F: Snapshot>(
+    frame: &F,
+    touched: Touched,
+    socket: impl Fn() -> Option<u32>,
+) -> Option<u32> {
+    let Touched { source, destination, .. } = touched;
+    let flags = armed(destination);
+    if flags != 0 {
+        return show(frame, destination, Direction::Incoming, flags, socket);
     }
-    if let Some(host) = touched.source
-        && armed(host)
-    {
-        copy(frame, host, Direction::Outgoing, true);
-        return;
+    let flags = armed(source);
+    if flags != 0 {
+        return show(frame, source, Direction::Outgoing, flags, socket);
     }
-    let (host, direction) = match (touched.destination, touched.source) {
-        (Some(host), _) => (host, Direction::Incoming),
-        (None, Some(host)) => (host, Direction::Outgoing),
-        (None, None) => return,
+    keep_sparse(frame, touched);
+    None
+}
+
+/// Keeps a copy of one packet in N.
+#[inline(always)]
+pub fn keep_sparse<F: Snapshot>(frame: &F, touched: Touched) {
+    let Touched { source, destination, .. } = touched;
+    let (host, direction) = if destination.is_ours() {
+        (destination, Direction::Incoming)
+    } else if source.is_ours() {
+        (source, Direction::Outgoing)
+    } else {
+        return;
     };
     if sparse(&Kernel, frozen(&SPARSE_EVERY)) {
         copy(frame, host, direction, false);
     }
 }
 
-/// Takes one packet from the host's budget, if it has one.
+/// Has a packet of an armed host shown: taken to a socket, or copied where there is none.
 #[inline(always)]
-fn armed(host: Found) -> bool {
-    if host.entry & FLAGGED == 0 {
-        return false;
+fn show<F: Snapshot>(
+    frame: &F,
+    host: Found,
+    direction: Direction,
+    flags: u32,
+    socket: impl Fn() -> Option<u32>,
+) -> Option<u32> {
+    if flags & FLAG_REDIRECT != 0
+        && let Some(index) = socket()
+    {
+        return Some(index);
     }
-    let Some(word) = FLAGS.get_ptr_mut(host.slot) else { return false };
+    copy(frame, host, direction, true);
+    None
+}
+
+/// Takes one packet from the host's budget, if it has one, and returns its flags; 0: it has none.
+#[inline(always)]
+fn armed(host: Found) -> u32 {
+    if host.entry & FLAGGED == 0 {
+        return 0;
+    }
+    let Some(word) = FLAGS.get_ptr_mut(host.slot) else { return 0 };
     // SAFETY: the lookup succeeded. Volatile, because other CPUs and the agent write the word.
     let flags = unsafe { read_volatile(word) };
     // Signed: two CPUs may both see 1 and take it below zero, where an unsigned budget never ends.
     if flags as u32 & FLAG_SAMPLE == 0 || (flags as i64) >> 32 <= 0 {
-        return false;
+        return 0;
     }
     let one_less: i64 = -1 << 32;
     // SAFETY: an atomic addition to the word found above.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) one_less) };
-    true
+    flags as u32
 }
 
 #[inline(always)]
@@ -83,12 +113,13 @@ fn copy<F: Snapshot>(frame: &F, host: Found, direction: Direction, armed: bool) 
         (&raw mut (*sample).at).write(at);
         (&raw mut (*sample).slot).write(host.slot);
         (&raw mut (*sample).wire_len).write(wire_len);
-        (&raw mut (*sample).captured).write(captured);
         (&raw mut (*sample).direction).write(direction as u16);
         (&raw mut (*sample).armed).write(armed as u16);
         frame.copy((&raw mut (*sample).bytes).cast(), captured)
     };
-    if copied {
+    if copied != 0 {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*sample).captured).write(copied) };
         room.submit(if armed { 0 } else { NO_WAKEUP });
     } else {
         room.discard(NO_WAKEUP);

@@ -22,6 +22,10 @@ static WINDOW_SHIFT: u32 = 0;
 #[unsafe(no_mangle)]
 pub static SPARSE_EVERY: u32 = 0;
 #[unsafe(no_mangle)]
+pub static DECAPSULATE: u32 = 0;
+#[unsafe(no_mangle)]
+pub static LOAD_BYTES: u32 = 0;
+#[unsafe(no_mangle)]
 static SEED: u64 = 0;
 
 /// Reads a constant of the loader's. Volatile, or the compiler would take the value above for it.

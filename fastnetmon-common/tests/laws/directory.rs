@@ -24,13 +24,13 @@ fn place(found: Option<Found>) -> Place {
 
 #[track_caller]
 fn check4(house: &House, address: &str, expected: Place) {
-    assert_eq!(place(find4(&house, v4(address).into())), expected, "{address}");
+    assert_eq!(place(find4(&house, v4(address).into()).ours()), expected, "{address}");
 }
 
 /// As above, and whether the host is one without a line.
 #[track_caller]
 fn check6(house: &House, address: &str, expected: Place, stranger: bool) {
-    let found = find6(&house, halves(v6(address)));
+    let found = find6(&house, halves(v6(address))).ours();
     assert_eq!(place(found), expected, "{address}");
     assert_eq!(found.is_some_and(|found| found.stranger), stranger, "{address}");
 }
@@ -154,9 +154,17 @@ fn a_flagged_entry_leads_to_the_same_place() {
     house.guard4(v4("192.0.2.0"), 1, 127);
     house.guard6(v6("2001:db8:1::"), 6, 300, 9);
     house.adopt(v6("2001:db8:1::7"), 301, false, 0);
-    assert!(find4(&&house, v4("192.0.2.7").into()).is_some_and(|found| found.entry & FLAGGED == 0));
+    assert!(
+        find4(&&house, v4("192.0.2.7").into())
+            .ours()
+            .is_some_and(|found| found.entry & FLAGGED == 0)
+    );
     house.flag();
-    assert!(find4(&&house, v4("192.0.2.7").into()).is_some_and(|found| found.entry & FLAGGED != 0));
+    assert!(
+        find4(&&house, v4("192.0.2.7").into())
+            .ours()
+            .is_some_and(|found| found.entry & FLAGGED != 0)
+    );
     check4(&house, "192.0.2.7", Some((256 + 7, 127)));
     check6(&house, "2001:db8:1::7", Some((301, 9)), false);
     check6(&house, "2001:db8:1::8", Some((300, 9)), true);

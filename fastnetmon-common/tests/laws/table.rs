@@ -93,8 +93,8 @@ fn check(sides: Sides, src: IpAddr, dst: IpAddr, expected: &[(Direction, u32)]) 
     }
     // The caller is told of the hosts, and of no line of the house.
     let hosts: Vec<(Direction, u32)> = [
-        touched.destination.map(|found| (Incoming, found.slot)),
-        touched.source.map(|found| (Outgoing, found.slot)),
+        touched.destination.ours().map(|found| (Incoming, found.slot)),
+        touched.source.ours().map(|found| (Outgoing, found.slot)),
     ]
     .into_iter()
     .flatten()

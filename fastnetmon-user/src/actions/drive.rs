@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use tracing::{error, info, warn};
 
 use crate::actions::{Action, ActionError};
@@ -156,8 +156,9 @@ fn work<A: Action>(mut action: A, shared: &Shared, patience: Duration, deeds: &S
         let outcome = attempt(&mut action, &verdict, patience);
         tell(A::NAME, &verdict, &outcome);
         shared.done(verdict.ban().address);
-        // A full channel means nobody reads deeds right now; the log has it.
-        if deeds.try_send(Deed { action: A::NAME, verdict, outcome }).is_err() {
+        // The log has it; at the end of the agent nobody else listens.
+        let deed = Deed { action: A::NAME, verdict, outcome };
+        if let Err(TrySendError::Full(_)) = deeds.try_send(deed) {
             warn!(action = A::NAME, "The list of deeds is full.");
         }
     }

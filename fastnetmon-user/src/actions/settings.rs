@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +15,9 @@ pub struct Settings {
     /// Packets in the dump.
     pub packets: NonZeroU32,
     /// Seconds after which the dump is told with the packets that are there.
-    pub details_deadline_secs: u64,
+    pub details_deadline_secs: Seconds,
     /// Seconds a call of the script may take.
-    pub timeout_secs: u64,
+    pub timeout_secs: Seconds,
     /// Calls that may run at the same time, each for another host.
     pub concurrency: NonZeroU32,
 }
@@ -26,9 +27,38 @@ impl Default for Settings {
         Self {
             script: PathBuf::from("/usr/local/bin/notify_about_attack.sh"),
             packets: NonZeroU32::MIN.saturating_add(99),
-            details_deadline_secs: 5,
-            timeout_secs: 30,
+            details_deadline_secs: Seconds(5),
+            timeout_secs: Seconds(30),
             concurrency: NonZeroU32::MIN.saturating_add(7),
         }
+    }
+}
+
+/// A deadline: one second to one hour.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Seconds(u64);
+
+impl Seconds {
+    /// As a span of time.
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+impl TryFrom<u64> for Seconds {
+    type Error = String;
+
+    fn try_from(secs: u64) -> Result<Self, String> {
+        if (1..=3600).contains(&secs) {
+            return Ok(Self(secs));
+        }
+        Err(format!("{secs} is no deadline: it can be 1 to 3600 seconds"))
+    }
+}
+
+impl From<Seconds> for u64 {
+    fn from(seconds: Seconds) -> Self {
+        seconds.0
     }
 }

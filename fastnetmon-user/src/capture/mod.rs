@@ -5,6 +5,12 @@
 //!
 //! **Invariant**: knows no counter. An engine decides what is shown, never how it is counted.
 
+#[cfg(feature = "af-xdp")]
+mod af_xdp;
+#[cfg(not(feature = "af-xdp"))]
+#[path = "no_af_xdp.rs"]
+mod af_xdp;
+mod bound;
 mod settings;
 mod xdp;
 
@@ -12,7 +18,9 @@ use std::time::Duration;
 
 use fastnetmon_common::abi::{Hint, Stranger};
 
-pub use self::settings::{EngineName, RoleName, Settings, Tick};
+pub use self::af_xdp::AfXdpEngine;
+pub use self::bound::{Bound, RING, evidence_by};
+pub use self::settings::{EgressName, EngineName, RoleName, Settings, Tick};
 pub use self::xdp::XdpEngine;
 use crate::model::{Direction, HostId, Moment};
 
@@ -57,6 +65,9 @@ pub struct Sample<'a> {
 pub trait Intake {
     /// The kernel counted it already: evidence only.
     fn sample(&mut self, sample: &Sample<'_>);
+    /// A packet of an armed host was taken from the port. The kernel counted it already; which end
+    /// of it is armed, the intake knows.
+    fn redirected(&mut self, at: Moment, frame: &Frame<'_>);
     /// A host crossed its limit within a window.
     fn hint(&mut self, hint: Hint);
     /// An IPv6 host has no line of its own yet.

@@ -12,12 +12,16 @@ pub struct Settings {
     pub engine: EngineName,
     /// What the interfaces show.
     pub role: RoleName,
+    /// How the classifier of what leaves is held to its port.
+    pub egress: EgressName,
     /// Names of the interfaces.
     pub interfaces: Vec<String>,
     /// Milliseconds between two readings.
     pub tick_ms: Tick,
     /// One packet in so many is kept, so that evidence begins before the attack; 0: none.
     pub sparse_every: u32,
+    /// Count what IP-in-IP and GRE tunnels carry, for the inner addresses as well.
+    pub decapsulate: bool,
     /// Megabytes the tables may take, at most.
     pub max_table_mb: u64,
 }
@@ -27,9 +31,11 @@ impl Default for Settings {
         Self {
             engine: EngineName::Xdp,
             role: RoleName::Uplink,
+            egress: EgressName::Auto,
             interfaces: Vec::new(),
             tick_ms: Tick::default(),
             sparse_every: 1024,
+            decapsulate: false,
             max_table_mb: 2048,
         }
     }
@@ -63,6 +69,18 @@ pub enum RoleName {
     Uplink,
     /// A mirror port.
     Mirror,
+}
+
+/// Ways to hold the classifier of what leaves, by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EgressName {
+    /// TCX where the kernel has it, else `clsact`.
+    Auto,
+    /// A TCX link (Linux 6.6).
+    Tcx,
+    /// A filter of the `clsact` qdisc.
+    Clsact,
 }
 
 /// Milliseconds between two readings: 10 to 1000. A counting word is exact for a second at

@@ -139,8 +139,17 @@ fn as_json(what: &impl serde::Serialize) -> String {
 }
 
 fn sentences(status: &control::Status) -> String {
-    let control::Status { version, engine, role, interfaces, uptime_secs, totals, packets, .. } =
-        status;
+    let control::Status {
+        version,
+        engine,
+        role,
+        interfaces,
+        uptime_secs,
+        totals,
+        packets,
+        evidence,
+        ..
+    } = status;
     let mut lines = vec![
         format!(
             "fastnetmon {version}, engine {engine}, {role} {}, up {uptime_secs} s",
@@ -171,6 +180,8 @@ fn sentences(status: &control::Status) -> String {
         unparsed.nested,
         unparsed.arp
     ));
+    let control::Packets { redirected, samples_lost, .. } = packets;
+    lines.push(format!("evidence  by {evidence}, {redirected} redirected, {samples_lost} lost"));
     lines.push(format!("bans      {}", status.bans.len()));
     lines.extend(status.alarms.iter().map(|alarm| format!("alarm     {alarm}")));
     lines.join("\n")

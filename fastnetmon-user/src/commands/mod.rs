@@ -88,5 +88,8 @@ fn complain(reason: &str, code: u8) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "a command answers on its standard output")]
 fn say(text: &str) {
-    println!("{}", text.trim_end_matches('\n'));
+    let text = text.trim_end_matches('\n');
+    if !text.is_empty() {
+        println!("{text}");
+    }
 }

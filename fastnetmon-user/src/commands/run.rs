@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tracing::warn;
 
 use crate::commands::Failure;
-use crate::daemon::{self, StartError};
+use crate::daemon::{self, Settings, StartError};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -18,12 +19,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut settings = daemon::read_settings(arguments.config.as_deref())
-        .map_err(|error| Failure::Input(error.to_string()))?;
+    let mut settings = match &arguments.config {
+        Some(file) => Settings::read(file).map_err(|error| Failure::Input(error.to_string()))?,
+        None => Settings::default(),
+    };
     if !arguments.interface.is_empty() {
         settings.capture.interfaces.clone_from(&arguments.interface);
     }
     daemon::start_logging(settings.log.level.name());
+    if arguments.config.is_none() {
+        warn!("No configuration file was named; the defaults are in force.");
+    }
     daemon::run(&settings).map_err(|error| match error {
         StartError::Thread(_) => Failure::Refused(error.to_string()),
         _ => Failure::Input(error.to_string()),

@@ -97,6 +97,9 @@ pub struct Status {
     pub engine: String,
     /// `uplink` or `mirror`.
     pub role: String,
+    /// How packets of banned hosts reach the agent: `ring`, `af_xdp (copy, 2 queues)`.
+    #[serde(default)]
+    pub evidence: String,
     /// The interfaces watched.
     pub interfaces: Vec<String>,
     /// Seconds since the agent started.
@@ -156,7 +159,10 @@ pub struct Packets {
     pub unparsed: Unparsed,
     /// Bytes that frames carry beyond their IP packet.
     pub padding_bytes: u64,
-    /// Copies for the dump that found no room.
+    /// Packets of banned hosts that were taken from a mirror port.
+    #[serde(default)]
+    pub redirected: u64,
+    /// Packets for the dump that found no room.
     pub samples_lost: u64,
     /// Hints that found no room; the tick is the net under them.
     pub hints_lost: u64,

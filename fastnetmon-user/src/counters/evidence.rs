@@ -3,15 +3,20 @@
 //! **Invariant**: bounded twice, by hosts and by packets; nothing here is waited for.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::model::{HostId, Seen};
+use crate::model::{HostId, Moment, Seen};
 
 /// Sparse samples kept, over all hosts.
 const RECENT: usize = 8192;
 
 /// Of these, how many of one host begin its dump.
 const BEFORE: usize = 20;
+
+/// How far before the ban they may lie: the policy's window, and as much again.
+const REACH: Duration = Duration::from_secs(2);
 
 /// What engines saw of whom. Shared by the capture threads and the tick; a lock is held for one
 /// packet's length, and only for packets that are kept.
@@ -24,28 +29,39 @@ pub struct Evidence {
 struct Kept {
     recent: VecDeque<(HostId, Seen)>,
     armed: HashMap<HostId, Armed>,
+    /// Who is in `armed`, by address.
+    by_address: HashMap<IpAddr, HostId>,
+}
+
+impl Kept {
+    /// At most `count` recent packets of a host, spread over the time since then, so that they show
+    /// how it began.
+    fn before(&self, since: Moment, host: HostId, count: usize) -> Vec<Seen> {
+        let of_host: Vec<&Seen> = self
+            .recent
+            .iter()
+            .filter(|(seen, packet)| *seen == host && packet.at >= since)
+            .map(|(_, packet)| packet)
+            .collect();
+        let step = of_host.len().div_ceil(count.max(1)).max(1);
+        of_host.into_iter().step_by(step).cloned().collect()
+    }
 }
 
 #[derive(Debug)]
 struct Armed {
+    address: IpAddr,
     wanted: usize,
     packets: Vec<Seen>,
 }
 
 impl Evidence {
     /// Collects `wanted` packets of this host from now on, beginning with what is there.
-    pub fn arm(&self, host: HostId, wanted: usize) {
+    pub fn arm(&self, now: Moment, host: HostId, address: IpAddr, wanted: usize) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let before: Vec<Seen> = kept
-            .recent
-            .iter()
-            .rev()
-            .filter(|(seen, _)| *seen == host)
-            .take(BEFORE.min(wanted))
-            .map(|(_, packet)| packet.clone())
-            .collect();
-        let packets = before.into_iter().rev().collect();
-        kept.armed.insert(host, Armed { wanted, packets });
+        let packets = kept.before(now - REACH, host, BEFORE.min(wanted));
+        kept.armed.insert(host, Armed { address, wanted, packets });
+        kept.by_address.insert(address, host);
     }
 
     /// How many are held, of how many.
@@ -58,6 +74,9 @@ impl Evidence {
     pub fn take(&self, host: HostId) -> Arc<[Seen]> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let armed = kept.armed.remove(&host);
+        if let Some(armed) = &armed {
+            kept.by_address.remove(&armed.address);
+        }
         drop(kept);
         let mut packets = armed.map(|armed| armed.packets).unwrap_or_default();
         packets.sort_by_key(|packet| packet.at);
@@ -66,25 +85,44 @@ impl Evidence {
 
     /// Keeps a packet: for the host's dump when one is wanted, else among the recent ones.
     pub fn keep(&self, host: HostId, packet: Seen) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).add(host, packet);
+    }
+
+    /// Keeps a packet that was taken because one of its ends is armed; the kernel asks the target
+    /// first, so it is the target's while its dump has room.
+    pub fn keep_taken(&self, packet: Seen) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(armed) = kept.armed.get_mut(&host)
+        let [target, source] =
+            [packet.target, packet.source].map(|end| kept.by_address.get(&end).copied());
+        let host = target.filter(|&host| kept.has_room(host)).or(source).or(target);
+        if let Some(host) = host {
+            kept.add(host, packet);
+        }
+    }
+}
+
+impl Kept {
+    fn has_room(&self, host: HostId) -> bool {
+        self.armed.get(&host).is_some_and(|armed| armed.packets.len() < armed.wanted)
+    }
+
+    fn add(&mut self, host: HostId, packet: Seen) {
+        if let Some(armed) = self.armed.get_mut(&host)
             && armed.packets.len() < armed.wanted
         {
             armed.packets.push(packet.clone());
         }
-        if kept.recent.len() >= RECENT {
-            kept.recent.pop_front();
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
         }
-        kept.recent.push_back((host, packet));
+        self.recent.push_back((host, packet));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::model::{Class, Moment};
+    use crate::model::Class;
 
     fn packet(at: u64) -> Seen {
         Seen {
@@ -106,15 +144,37 @@ mod tests {
             evidence.keep(victim, packet(at));
             evidence.keep(bystander, packet(at));
         }
-        evidence.arm(victim, 100);
-        assert_eq!(evidence.collected(victim), Some((20, 100)));
+        evidence.arm(packet(29).at, victim, [198, 51, 100, 7].into(), 100);
+        // 30 recent ones, every second of which is taken.
+        assert_eq!(evidence.collected(victim), Some((15, 100)));
         for at in 30..200 {
             evidence.keep(victim, packet(at));
         }
         assert_eq!(evidence.collected(victim), Some((100, 100)));
         let taken = evidence.take(victim);
-        assert_eq!(taken.first(), Some(&packet(10)));
-        assert_eq!(taken.last(), Some(&packet(109)));
+        assert_eq!(taken.first(), Some(&packet(0)));
+        assert_eq!(taken.last(), Some(&packet(114)));
         assert_eq!(evidence.collected(victim), None);
+    }
+
+    #[test]
+    fn a_packet_that_was_taken_goes_to_its_armed_end() {
+        let evidence = Evidence::default();
+        let (target, source) = (HostId(300), HostId(301));
+        let collected = || [target, source].map(|host| evidence.collected(host).map(|(n, _)| n));
+        evidence.keep_taken(packet(0));
+        assert_eq!(collected(), [None, None]);
+        evidence.arm(packet(0).at, source, packet(0).source, 9);
+        evidence.keep_taken(packet(1));
+        assert_eq!(collected(), [None, Some(1)]);
+        // The target comes first while there is room in its dump.
+        evidence.arm(packet(0).at, target, packet(0).target, 1);
+        for at in 2..5 {
+            evidence.keep_taken(packet(at));
+        }
+        assert_eq!(collected(), [Some(1), Some(3)]);
+        evidence.take(source);
+        evidence.keep_taken(packet(5));
+        assert_eq!(collected(), [Some(1), None]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastnetmon_common::table::{
     BLOCK, DROPPED, HINTS_LOST, INTERNAL, MIRRORED, OTHER, PADDING, SAMPLES_LOST, STRANGERS_UNTOLD,
-    UNPARSED, WINDOW, gained,
+    TUNNELLED, UNPARSED, WINDOW, gained,
 };
 
 use crate::model::{Class, Counts, Direction, HostId, Moment, Tally, Unparsed};
@@ -40,6 +40,10 @@ pub struct House {
     pub internal_outgoing: Tally,
     /// Between two of ours, where both were counted.
     pub mirrored: Tally,
+    /// What tunnels carried to our hosts.
+    pub tunnelled_incoming: Tally,
+    /// What tunnels carried from our hosts.
+    pub tunnelled_outgoing: Tally,
     /// What could not be read, by reason.
     pub unparsed: [Tally; Unparsed::REASONS],
     /// Frames that carry more than their IP packet, and by how many bytes.
@@ -205,6 +209,8 @@ impl House {
             (INTERNAL, Direction::Incoming) => self.internal_incoming += total,
             (INTERNAL, Direction::Outgoing) => self.internal_outgoing += total,
             (MIRRORED, _) => self.mirrored += total,
+            (TUNNELLED, Direction::Incoming) => self.tunnelled_incoming += total,
+            (TUNNELLED, Direction::Outgoing) => self.tunnelled_outgoing += total,
             (PADDING, _) => self.padding += total,
             (SAMPLES_LOST, _) => self.samples_lost += total.packets,
             (HINTS_LOST, _) => self.hints_lost += total.packets,

@@ -10,9 +10,9 @@ use crossbeam_channel::Sender;
 use fastnetmon_common::abi::{Hint, Stranger};
 use fastnetmon_common::wire::Captured;
 
-use crate::capture::{Intake, Sample, Starts};
+use crate::capture::{Frame, Intake, Sample, Starts};
 use crate::counters::Evidence;
-use crate::model::Seen;
+use crate::model::{Moment, Seen};
 use crate::tables::Notice;
 
 /// The intake of an engine whose packets the kernel counts.
@@ -42,18 +42,14 @@ impl Writer {
 
 impl Intake for Writer {
     fn sample(&mut self, sample: &Sample<'_>) {
-        let bytes = sample.frame.bytes;
-        let wire_len = sample
-            .frame
-            .wire_bytes
-            .unwrap_or_else(|| u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        let captured = Captured { bytes, wire_len };
-        let seen = match sample.frame.starts {
-            Starts::Ethernet => Seen::from_ethernet(sample.at, captured),
-            Starts::Ip => Seen::from_ip(sample.at, captured),
-        };
-        if let Some(seen) = seen {
+        if let Some(seen) = seen(sample.at, &sample.frame) {
             self.evidence.keep(sample.host, seen);
+        }
+    }
+
+    fn redirected(&mut self, at: Moment, frame: &Frame<'_>) {
+        if let Some(seen) = seen(at, frame) {
+            self.evidence.keep_taken(seen);
         }
     }
 
@@ -63,5 +59,16 @@ impl Intake for Writer {
 
     fn stranger(&mut self, stranger: Stranger) {
         self.tell(Notice::Stranger(stranger));
+    }
+}
+
+fn seen(at: Moment, frame: &Frame<'_>) -> Option<Seen> {
+    let bytes = frame.bytes;
+    let wire_len =
+        frame.wire_bytes.unwrap_or_else(|| u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    let captured = Captured { bytes, wire_len };
+    match frame.starts {
+        Starts::Ethernet => Seen::from_ethernet(at, captured),
+        Starts::Ip => Seen::from_ip(at, captured),
     }
 }

@@ -14,9 +14,7 @@ mod privileges;
 mod settings;
 mod tick;
 
-use std::path::Path;
-
-use tracing::{info, warn};
+use tracing::info;
 
 pub use self::logging::start as start_logging;
 pub use self::pipeline::StartError;
@@ -31,16 +29,4 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     let running = pipeline::start(settings)?;
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
     running.wait()
-}
-
-/// Reads a configuration file, or takes the defaults when `path` is `None`.
-///
-/// # Errors
-/// With file, line, column and what was expected.
-pub fn read_settings(path: Option<&Path>) -> Result<Settings, SettingsError> {
-    let Some(path) = path else {
-        warn!("No configuration file was named; the defaults are in force.");
-        return Ok(Settings::default());
-    };
-    Settings::read(path)
 }

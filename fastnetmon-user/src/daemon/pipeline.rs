@@ -1,11 +1,11 @@
 //! The wiring: these lines are the drawing, with threads.
 //!
 //! ```text
-//!  capture: std thread                            tick: one std thread                     actions: std threads
+//!  capture: std threads                           tick: one std thread                     actions: std threads
 //!  Engine::poll ─► Writer                         (now given by the clock)
 //!  kernel programs ────────► rows ──── read ────► Counters ─► RateTable ─► Judge ─ bounded ─► Crew ─► Script
 //!      │ hint, stranger: wakes the tick early ────────▲                     ▲    │
-//!      └ samples ─► Evidence ◄── arm ── on Verdict::Ban                   Order  ▼
+//!      └ samples, frames ─► Evidence ◄── arm ── on Verdict::Ban                   Order  ▼
 //!                        └── take, when full or due ─► Verdict::Details       Status ◄─ control: std threads
 //! ```
 //!
@@ -26,13 +26,15 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::actions::{Crew, Script};
-use crate::capture::{Engine, EngineName, RoleName, XdpEngine};
+use crate::capture::{
+    self, AfXdpEngine, Bound, EgressName, Engine, EngineName, Polled, RoleName, XdpEngine,
+};
 use crate::control::Status;
 use crate::counters::{Counters, Evidence, Writer};
 use crate::daemon::control::Door;
-use crate::daemon::tick::{About, Tick, Wish};
+use crate::daemon::tick::{About, Lookout, Tick, Wish};
 use crate::daemon::{Settings, clock};
-use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
+use crate::kernel::{self, Attached, Egress, Frozen, KernelError, Mode, Port, Role, Support};
 use crate::model::Direction;
 use crate::networks::{self, Guarded, NetworksError, Plan, PlanError, Territory};
 use crate::rates::WINDOW;
@@ -122,7 +124,7 @@ pub(super) struct Running {
     ended: Receiver<&'static str>,
     stopping: Arc<AtomicBool>,
     tick: JoinHandle<Crew>,
-    capture: JoinHandle<()>,
+    captures: Vec<JoinHandle<()>>,
     attached: Attached,
     door: Arc<Door>,
 }
@@ -142,8 +144,21 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         .map_err(|source| StartError::System { what: "listen for signals", source })?;
     let door = Door::open(&settings.control.socket)?;
 
-    let (object, parts, rings) = kernel::load(shape, settings.capture.sparse_every)?;
-    let Parts { lines, directory, flags, limits } = parts;
+    let support = Support::of_this_kernel()?;
+    for remark in support.remarks() {
+        warn!("{remark}");
+    }
+    let (mut object, parts, rings) = kernel::load(Frozen {
+        shape,
+        sparse_every: settings.capture.sparse_every,
+        decapsulate: settings.capture.decapsulate,
+        load_bytes: support.load_bytes,
+    })?;
+    let Parts { lines, directory, mut flags, limits } = parts;
+    let is_mirror = settings.capture.role == RoleName::Mirror;
+    if is_mirror {
+        flags = flags.redirecting();
+    }
     let territory = Territory::new(ours, plan, &writes, shape, vec![directory], vec![flags]);
     let limit = hint_limit(settings, &ports, shape.writers);
     for direction in Direction::BOTH {
@@ -151,14 +166,19 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     }
     let started = clock::now();
     let counters = Counters::new(vec![lines], started);
-    let attached = kernel::attach(object, &ports)?;
+    let sockets = if is_mirror { Some(object.sockets()?) } else { None };
+    let attached = kernel::attach(object, &ports, egress(settings.capture.egress, support))?;
+    let (takers, bound) = sockets
+        .map_or((None, Vec::new()), |sockets| AfXdpEngine::open(sockets, &ports, clock::now));
+    tell(&bound);
 
     let evidence = Arc::new(Evidence::default());
     let lost_notices = Arc::new(AtomicU64::new(0));
-    let broken = Arc::new(Mutex::new(None));
+    let (ring, taker) = (Arc::new(Lookout::default()), Arc::new(Lookout::default()));
     let about = About {
         engine: settings.capture.engine.name(),
         role: role_name(settings.capture.role),
+        evidence: capture::evidence_by(&bound),
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
         started,
     };
@@ -166,6 +186,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine: about.engine.to_owned(),
         role: about.role.to_owned(),
+        evidence: about.evidence.clone(),
         interfaces: about.interfaces.clone(),
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
         ..Status::default()
@@ -175,7 +196,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let crew = Crew::start(
         &Script::new(settings.notify.script.clone()),
         settings.notify.concurrency.get(),
-        Duration::from_secs(settings.notify.timeout_secs),
+        settings.notify.timeout_secs.duration(),
         &deeds,
     )
     .map_err(system("start the action threads"))?;
@@ -188,7 +209,8 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         packets: settings.notify.packets.get(),
         crew,
         lost_notices: Arc::clone(&lost_notices),
-        broken: Arc::clone(&broken),
+        ring: Arc::clone(&ring),
+        taker: Arc::clone(&taker),
         shown: Arc::clone(&shown),
         about,
         longest: longest_span(&ports),
@@ -201,11 +223,17 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let (end, ended) = bounded(4);
     let stopping = Arc::new(AtomicBool::new(false));
     let mut engine = XdpEngine::new(rings);
-    let writer = Writer::new(evidence, notices.clone(), lost_notices);
-    let capture = spawn("capture", &end, {
-        let stopping = Arc::clone(&stopping);
-        move || capture(&mut engine, writer, &stopping, &broken)
-    })?;
+    let writer = || Writer::new(Arc::clone(&evidence), notices.clone(), Arc::clone(&lost_notices));
+    let mut captures = vec![spawn("capture", &end, {
+        let (stopping, writer) = (Arc::clone(&stopping), writer());
+        move || capture(&mut engine, writer, &stopping, &ring)
+    })?];
+    if let Some(mut engine) = takers {
+        captures.push(spawn("af_xdp", &end, {
+            let (stopping, writer) = (Arc::clone(&stopping), writer());
+            move || capture(&mut engine, writer, &stopping, &taker)
+        })?);
+    }
     let tick = spawn("tick", &end, move || {
         // Held here, so that the channel stays open when the capture breaks.
         let _notices = notices;
@@ -216,13 +244,13 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         let door = Arc::clone(&door);
         move || door.serve(&shown, &wishes)
     })?;
-    Ok(Running { signals, stop, ended, stopping, tick, capture, attached, door })
+    Ok(Running { signals, stop, ended, stopping, tick, captures, attached, door })
 }
 
 impl Running {
     /// Waits for a signal or for the end of a thread that should not end.
     pub(super) fn wait(self) -> Result<(), StartError> {
-        let Self { mut signals, stop, ended, stopping, tick, capture, attached, door } = self;
+        let Self { mut signals, stop, ended, stopping, tick, captures, attached, door } = self;
         let handle = signals.handle();
         let (asked, asks) = bounded(1);
         let listener = std::thread::Builder::new()
@@ -248,8 +276,10 @@ impl Running {
         door.close();
         stopping.store(true, Ordering::Relaxed);
         drop(stop);
-        if capture.join().is_err() {
-            error!("The capture thread panicked.");
+        for capture in captures {
+            if capture.join().is_err() {
+                error!("A capture thread panicked.");
+            }
         }
         match tick.join() {
             Ok(crew) => crew.finish(),
@@ -288,17 +318,14 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Looks until it is told to stop. A capture that breaks is an alarm, and tried again.
-fn capture(
-    engine: &mut impl Engine,
-    mut writer: Writer,
-    stopping: &AtomicBool,
-    broken: &Mutex<Option<String>>,
-) {
+fn capture(engine: &mut impl Engine, mut writer: Writer, stopping: &AtomicBool, lookout: &Lookout) {
     while !stopping.load(Ordering::Relaxed) {
         let outcome = engine.poll(PATIENCE, &mut writer);
-        let mut alarm = broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alarm = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
-            Ok(_) => {
+            Ok(Polled { taken, lost }) => {
+                lookout.taken.fetch_add(taken, Ordering::Relaxed);
+                lookout.lost.fetch_add(lost, Ordering::Relaxed);
                 if alarm.take().is_some() {
                     info!("The capture works again.");
                 }
@@ -337,6 +364,30 @@ fn ports(settings: &Settings) -> Result<Vec<Port>, StartError> {
         });
     }
     if ports.is_empty() { Err(StartError::NoInterface) } else { Ok(ports) }
+}
+
+/// Says how packets of banned hosts will come.
+fn tell(bound: &[Bound]) {
+    for port in bound {
+        let (interface, queues) = (&port.interface, port.queues);
+        let with = port.zero_copy + port.copy;
+        if with > 0 {
+            let way = port.way();
+            info!(interface, sockets = with, %way, "Packets of banned hosts come by AF_XDP.");
+        }
+        if let Some(reason) = &port.refused {
+            let without = queues.saturating_sub(with);
+            warn!(interface, without, %reason, "Queues have no AF_XDP socket; copies come through the ring.");
+        }
+    }
+}
+
+const fn egress(named: EgressName, support: Support) -> Egress {
+    match named {
+        EgressName::Auto if support.tcx => Egress::Tcx,
+        EgressName::Auto | EgressName::Clsact => Egress::Clsact,
+        EgressName::Tcx => Egress::Tcx,
+    }
 }
 
 const fn role_name(role: RoleName) -> &'static str {
@@ -392,7 +443,7 @@ fn policy(settings: &Settings, whitelist: networks::PrefixSet) -> Policy {
     Policy {
         pps: settings.thresholds.pps.into(),
         ban_time: ban_time.map(Duration::from_secs),
-        details_deadline: Duration::from_secs(settings.notify.details_deadline_secs),
+        details_deadline: settings.notify.details_deadline_secs.duration(),
         whitelist,
     }
 }

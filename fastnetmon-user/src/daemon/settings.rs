@@ -141,6 +141,7 @@ mod tests {
         check("[thresholds]\npps = -1\n", "conf:2: ");
         check("[capture]\ntick_ms = 5000\n", "`tick_ms` is 5000: it can be 10 to 1000");
         check("[notify]\npackets = 0\n", "conf:2: ");
+        check("[notify]\ntimeout_secs = 0\n", "0 is no deadline: it can be 1 to 3600 seconds");
         check("ban = 5\n", "conf:1: ");
         check("[ban\n", "conf:1: ");
     }

@@ -19,7 +19,7 @@ use crate::actions::{Crew, Deed};
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Reading, Watch};
 use crate::daemon::clock;
-use crate::kernel;
+use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Moment, Tally};
 use crate::networks::{Occupant, Territory};
 use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
@@ -51,7 +51,10 @@ pub(super) struct Tick {
     pub(super) packets: u32,
     pub(super) crew: Crew,
     pub(super) lost_notices: Arc<AtomicU64>,
-    pub(super) broken: Arc<Mutex<Option<String>>>,
+    /// The thread that drains the rings.
+    pub(super) ring: Arc<Lookout>,
+    /// The thread that takes packets from sockets, where there is one.
+    pub(super) taker: Arc<Lookout>,
     pub(super) shown: Arc<Mutex<Arc<Status>>>,
     pub(super) about: About,
     /// What the action did.
@@ -60,11 +63,23 @@ pub(super) struct Tick {
     pub(super) longest: Duration,
 }
 
+/// What a capture thread tells of itself.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    /// Why it cannot see.
+    pub(super) broken: Mutex<Option<String>>,
+    /// Records or frames it handed over.
+    pub(super) taken: AtomicU64,
+    /// Of these, what it missed.
+    pub(super) lost: AtomicU64,
+}
+
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
 pub(super) struct About {
     pub(super) engine: &'static str,
     pub(super) role: &'static str,
+    pub(super) evidence: String,
     pub(super) interfaces: Vec<String>,
     pub(super) started: Moment,
 }
@@ -85,9 +100,10 @@ struct State {
 /// Frames the ports lost, from counters of 32 bits that go round.
 #[derive(Debug, Default)]
 struct Missed {
-    last: HashMap<String, u32>,
+    last: HashMap<String, Interface>,
     total: u64,
     down: Vec<String>,
+    anew: Vec<String>,
 }
 
 impl Tick {
@@ -212,11 +228,16 @@ impl State {
     /// Between two readings: watched hosts, and dumps that are ready.
     fn glance(&mut self, now: Moment) {
         let glimpses = self.watch.look(now, &self.tick.counters);
+        let mut banned = false;
         for glimpse in glimpses {
             let Some(address) = self.tick.territory.address(glimpse.host) else { continue };
             if let Some(verdict) = self.tick.judge.startle(&glimpse, address) {
                 self.pronounce(now, verdict);
+                banned = true;
             }
+        }
+        if banned {
+            self.publish_bans();
         }
         let Tick { judge, evidence, .. } = &mut self.tick;
         let due = judge
@@ -238,10 +259,16 @@ impl State {
             Verdict::Ban(ban) => {
                 self.act(Verdict::Ban(ban.clone()));
                 let Tick { evidence, territory, packets, .. } = &mut self.tick;
-                evidence.arm(ban.host, usize::try_from(*packets).unwrap_or(usize::MAX));
+                let wanted = usize::try_from(*packets).unwrap_or(usize::MAX);
+                evidence.arm(now, ban.host, ban.address, wanted);
                 territory.arm(ban.host, ban.address, *packets);
-                let (ip, direction) = (ban.address, ban.direction.name());
-                warn!(%ip, direction, pps = ban.pps, cause = cause(ban.cause), "Attack.");
+                let (ip, direction, pps) = (ban.address, ban.direction.name(), ban.pps);
+                match ban.cause {
+                    Cause::Packets { threshold } => {
+                        warn!(%ip, direction, pps, threshold, "Attack.");
+                    }
+                    Cause::Operator => info!(%ip, direction, pps, "Banned by an operator."),
+                }
             }
             Verdict::Details(ban, _) => self.tell_details(ban),
             Verdict::Unban(ban) => {
@@ -358,6 +385,7 @@ impl State {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: about.engine.to_owned(),
             role: about.role.to_owned(),
+            evidence: about.evidence.clone(),
             interfaces: about.interfaces.clone(),
             uptime_secs: now.since(about.started).as_secs(),
             totals: control::Totals {
@@ -366,7 +394,7 @@ impl State {
                 internal: traffic(totals.internal),
                 other: traffic(totals.other),
             },
-            packets: packets(totals, self.missed.total),
+            packets: packets(totals, self.missed.total, &self.tick.taker),
             bans: judge.standing().map(|ban| shown_ban(ban, wall)).collect(),
             hosts: control::Hosts {
                 incoming_packets: show(incoming.by_packets),
@@ -390,13 +418,20 @@ impl State {
 
     fn alarms(&self) -> Vec<String> {
         let mut alarms = Vec::new();
-        let broken = self.tick.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = broken.as_ref() {
-            alarms.push(format!("The capture is broken: {reason}."));
+        for lookout in [&self.tick.ring, &self.tick.taker] {
+            let broken = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(reason) = broken.as_ref() {
+                alarms.push(format!("The capture is broken: {reason}."));
+            }
         }
-        drop(broken);
         for interface in &self.missed.down {
             alarms.push(format!("Interface `{interface}` is gone or down: nothing is seen there."));
+        }
+        for interface in &self.missed.anew {
+            alarms.push(format!(
+                "Interface `{interface}` was deleted and made anew: nothing is seen there until the \
+                 agent is started again."
+            ));
         }
         if self.gaps > 0 {
             alarms.push(format!("{} readings came too late and are left out.", self.gaps));
@@ -420,13 +455,22 @@ impl Missed {
     fn read(&mut self, watched: &[String]) {
         let Ok(there) = kernel::interfaces() else { return };
         self.down.clear();
+        self.anew.clear();
         for name in watched {
             let Some(interface) = there.get(name).filter(|interface| interface.up) else {
                 self.down.push(name.clone());
                 continue;
             };
-            if let Some(last) = self.last.insert(name.clone(), interface.missed) {
-                self.total += u64::from(interface.missed.wrapping_sub(last));
+            match self.last.get_mut(name) {
+                // The programs hang on the one that is gone.
+                Some(last) if last.index != interface.index => self.anew.push(name.clone()),
+                Some(last) => {
+                    self.total += u64::from(interface.missed.wrapping_sub(last.missed));
+                    *last = *interface;
+                }
+                None => {
+                    self.last.insert(name.clone(), *interface);
+                }
             }
         }
     }
@@ -444,14 +488,15 @@ const fn traffic(channel: Channel) -> control::Traffic {
     control::Traffic { packets, bytes, pps: per_second.pps, bps: per_second.bits() }
 }
 
-fn packets(totals: &Totals, dropped: u64) -> control::Packets {
+fn packets(totals: &Totals, dropped: u64, taker: &Lookout) -> control::Packets {
     let [short, not_ip, version, nested, arp] = totals.unparsed.map(|tally| tally.packets);
     control::Packets {
         received: totals.received(),
         dropped,
         unparsed: control::Unparsed { short, not_ip, version, nested, arp },
         padding_bytes: totals.padding.bytes,
-        samples_lost: totals.samples_lost,
+        redirected: taker.taken.load(Ordering::Relaxed),
+        samples_lost: totals.samples_lost + taker.lost.load(Ordering::Relaxed),
         hints_lost: totals.hints_lost,
     }
 }

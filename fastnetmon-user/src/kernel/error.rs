@@ -16,6 +16,14 @@ pub enum KernelError {
         /// What the system says.
         source: io::Error,
     },
+    /// Older than everything we need.
+    #[error(
+        "the kernel is {release} and XDP counting needs Linux 5.9 or newer: run it on a newer kernel"
+    )]
+    TooOld {
+        /// What the kernel calls itself.
+        release: String,
+    },
     /// The kernel does not take the programs.
     #[error("the kernel does not take the programs: {reason}")]
     Load {
@@ -87,6 +95,12 @@ pub enum KernelError {
         interface: String,
         /// Which program, where.
         what: &'static str,
+        /// What the kernel says.
+        reason: String,
+    },
+    /// A socket cannot be told to the programs.
+    #[error("the programs cannot be told of a socket: {reason}")]
+    Seat {
         /// What the kernel says.
         reason: String,
     },

@@ -11,16 +11,19 @@ mod links;
 mod object;
 mod ports;
 mod rings;
+mod sockets;
+mod support;
 
 use std::num::NonZeroU32;
 
-use aya::programs::links::FdLink;
-
 pub use self::error::KernelError;
+use self::links::Held;
 pub use self::object::{Frozen, Object};
-pub use self::ports::{Interface, interfaces, receiving_cpus, speed_mbps};
+pub use self::ports::{Interface, interfaces, receive_queues, receiving_cpus, speed_mbps};
 pub use self::rings::{Ring, Rings};
-use crate::tables::{Parts, Shape};
+pub use self::sockets::{Seat, Sockets};
+pub use self::support::Support;
+use crate::tables::Parts;
 
 /// Where XDP runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,6 +43,15 @@ pub enum Role {
     Mirror,
 }
 
+/// How the classifier of what leaves is held to its port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Egress {
+    /// By a link of ours.
+    Tcx,
+    /// By a filter of the `clsact` qdisc.
+    Clsact,
+}
+
 /// A port to attach to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Port {
@@ -54,8 +66,9 @@ pub struct Port {
 /// Programs that count. They are taken off when this is dropped.
 #[derive(Debug)]
 pub struct Attached {
+    // Links first: a filter is taken off while its program is still there.
+    _links: Vec<Held>,
     _object: Object,
-    _links: Vec<FdLink>,
 }
 
 /// CPUs the kernel may ever run, each with a row of its own.
@@ -73,8 +86,8 @@ pub fn possible_cpus() -> Result<NonZeroU32, KernelError> {
 ///
 /// # Errors
 /// When the kernel refuses; the error says what it lacks.
-pub fn load(shape: Shape, sparse_every: u32) -> Result<(Object, Parts, Rings), KernelError> {
-    let mut object = Object::load(Frozen { shape, sparse_every })?;
+pub fn load(frozen: Frozen) -> Result<(Object, Parts, Rings), KernelError> {
+    let mut object = Object::load(frozen)?;
     let parts = object.parts()?;
     let rings = object.rings()?;
     Ok((object, parts, rings))
@@ -84,10 +97,10 @@ pub fn load(shape: Shape, sparse_every: u32) -> Result<(Object, Parts, Rings), K
 ///
 /// # Errors
 /// The first port that cannot be attached to; the others are let go.
-pub fn attach(mut object: Object, ports: &[Port]) -> Result<Attached, KernelError> {
+pub fn attach(mut object: Object, ports: &[Port], egress: Egress) -> Result<Attached, KernelError> {
     let mut held = Vec::new();
     for port in ports {
-        links::attach(&mut object, port, &mut held)?;
+        links::attach(&mut object, port, egress, &mut held)?;
     }
-    Ok(Attached { _object: object, _links: held })
+    Ok(Attached { _links: held, _object: object })
 }

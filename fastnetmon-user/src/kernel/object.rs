@@ -7,13 +7,13 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{Map, RingBuf};
+use aya::maps::{HashMap, Map, RingBuf, XskMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use fastnetmon_common::ABI_VERSION;
 use fastnetmon_common::abi::{global, map, program};
 
-use crate::kernel::{KernelError, Rings};
+use crate::kernel::{KernelError, Rings, Sockets};
 use crate::tables::{Directory, Flags, Limits, Lines, Mapping, Parts, Shape};
 
 static BYTES: &[u8] = aya::include_bytes_aligned!(env!("FASTNETMON_OBJECT"));
@@ -25,6 +25,10 @@ pub struct Frozen {
     pub shape: Shape,
     /// One packet in so many is kept as a sparse sample; 0: none.
     pub sparse_every: u32,
+    /// Count what tunnels carry as well.
+    pub decapsulate: bool,
+    /// The kernel has `bpf_xdp_load_bytes` (Linux 5.18).
+    pub load_bytes: bool,
 }
 
 /// The loaded object.
@@ -53,7 +57,8 @@ impl Object {
     }
 
     fn load_with(frozen: Frozen, window_shift: u32) -> Result<Self, KernelError> {
-        let Frozen { shape, sparse_every } = frozen;
+        let Frozen { shape, sparse_every, decapsulate, load_bytes } = frozen;
+        let (decapsulate, load_bytes) = (u32::from(decapsulate), u32::from(load_bytes));
         let lines = shape.writers.get() * 2 * shape.slots;
         let bucket_mask = shape.buckets - 1;
         let ebpf = EbpfLoader::new()
@@ -61,6 +66,8 @@ impl Object {
             .override_global(global::BUCKET_MASK, &bucket_mask, true)
             .override_global(global::WINDOW_SHIFT, &window_shift, true)
             .override_global(global::SPARSE_EVERY, &sparse_every, true)
+            .override_global(global::DECAPSULATE, &decapsulate, true)
+            .override_global(global::LOAD_BYTES, &load_bytes, true)
             .override_global(global::SEED, &shape.seed, true)
             .map_max_entries(map::LINES, lines)
             .map_max_entries(map::T2, shape.elements)
@@ -112,6 +119,22 @@ impl Object {
         Ok(Rings::new(take(map::HINTS)?, take(map::SAMPLES)?, take(map::STRANGERS)?))
     }
 
+    /// Where AF_XDP sockets are told to the programs. It can be taken once.
+    ///
+    /// # Errors
+    /// When it was taken, or the object has none.
+    pub fn sockets(&mut self) -> Result<Sockets, KernelError> {
+        let (name, queues) = (map::SOCKETS, map::QUEUES);
+        let sockets = self.ebpf.take_map(name).ok_or(KernelError::Missing { name })?;
+        let sockets =
+            XskMap::try_from(sockets).map_err(|_other_kind| KernelError::Missing { name })?;
+        let name = queues;
+        let queues = self.ebpf.take_map(name).ok_or(KernelError::Missing { name })?;
+        let queues =
+            HashMap::try_from(queues).map_err(|_other_kind| KernelError::Missing { name })?;
+        Ok(Sockets::new(sockets, queues))
+    }
+
     /// An XDP program, loaded.
     pub(super) fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, KernelError> {
         let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
@@ -147,6 +170,26 @@ impl Object {
         Ok(result.return_value)
     }
 
+    /// Runs a classifier on one frame, with a `struct __sk_buff` beside it, and returns its verdict.
+    ///
+    /// # Errors
+    /// When there is no such program, or the kernel refuses frame or context.
+    pub fn run_classifier(
+        &mut self,
+        name: &'static str,
+        frame: &[u8],
+        context: &[u8],
+    ) -> Result<u32, KernelError> {
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(context),
+            ..TestRunOptions::default()
+        };
+        let program = self.classifier(name)?;
+        let result = program.test_run(options).map_err(|error| refused(error.into()))?;
+        Ok(result.return_value)
+    }
+
     /// How many instructions the verifier walked for each program; it gives up at a million.
     ///
     /// # Errors
@@ -175,7 +218,10 @@ impl Object {
 fn jiffies_per_second() -> Result<u32, KernelError> {
     let shape =
         Shape { writers: std::num::NonZeroU32::MIN, slots: 256, elements: 1, buckets: 1, seed: 0 };
-    let mut object = Object::load_with(Frozen { shape, sparse_every: 0 }, 0)?;
+    let mut object = Object::load_with(
+        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true },
+        0,
+    )?;
     let span = Duration::from_millis(48);
     let before = object.run_bare(program::JIFFIES)?;
     #[expect(clippy::disallowed_methods, reason = "the passing of time is what is measured")]
@@ -223,8 +269,7 @@ fn refused(error: EbpfError) -> KernelError {
     reason.push_str(if permission {
         "; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
     } else {
-        "; XDP with memory-mapped tables and rings needs Linux 5.9 or newer, built with \
-         CONFIG_BPF_SYSCALL"
+        "; this kernel, or the way it was built, lacks what docs/kernel-support.md asks for"
     });
     KernelError::Load { reason }
 }
@@ -233,7 +278,7 @@ fn refused(error: EbpfError) -> KernelError {
 fn abridged(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let Some((first, rest)) = lines.split_first() else { return String::new() };
-    let last = rest.get(rest.len().saturating_sub(40)..).unwrap_or_default();
+    let last = rest.get(rest.len().saturating_sub(30)..).unwrap_or_default();
     let cut = if last.len() < rest.len() { " […] " } else { " " };
     format!("{first}{cut}{}", last.join(" | ")).trim_end().to_owned()
 }

@@ -20,6 +20,8 @@ pub struct Interface {
     pub received: u32,
     /// Frames the port had to leave: missed, no buffer, queue overrun.
     pub missed: u32,
+    /// Its number; another one when an interface of the same name was made anew.
+    pub index: u32,
     /// Is it up?
     pub up: bool,
 }
@@ -48,7 +50,10 @@ pub fn interfaces() -> io::Result<BTreeMap<String, Interface>> {
         if i32::from(family) != libc::AF_PACKET {
             continue;
         }
+        // SAFETY: an address of the packet family is a `sockaddr_ll`.
+        let link: libc::sockaddr_ll = unsafe { address.cast().read_unaligned() };
         let mut interface = Interface {
+            index: link.sll_ifindex.cast_unsigned(),
             up: entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0,
             ..Interface::default()
         };
@@ -103,17 +108,33 @@ struct Settings {
 const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
+/// How many receive queues an interface has, at least one; `None` where the driver does not tell.
+pub fn receive_queues(interface: &str) -> Option<u32> {
+    let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
+    ethtool(interface, &mut channels).ok()?;
+    Some(channels.rx.saturating_add(channels.combined).max(1))
+}
+
+/// The number the kernel knows an interface by.
+pub(super) fn number(interface: &str) -> Result<u32, KernelError> {
+    let name = CString::new(interface).unwrap_or_default();
+    // SAFETY: a name that ends with a zero byte, which outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => {
+            let reason = io::Error::last_os_error().to_string();
+            must_exist(interface)?;
+            Err(KernelError::Seat { reason })
+        }
+        number => Ok(number),
+    }
+}
+
 /// How many CPUs may receive from these interfaces at a time: their queues, but no more than there
 /// are CPUs.
 pub fn receiving_cpus(interfaces: &[&str], cpus: u32) -> u32 {
     let mut queues = 0_u32;
     for interface in interfaces {
-        let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-        let count = match ethtool(interface, &mut channels) {
-            Ok(()) => channels.rx.saturating_add(channels.combined),
-            Err(_unknown) => cpus,
-        };
-        queues = queues.saturating_add(count.max(1));
+        queues = queues.saturating_add(receive_queues(interface).unwrap_or(cpus));
     }
     queues.clamp(1, cpus.max(1))
 }

@@ -78,7 +78,7 @@ impl Residents {
             lodgers: vec![None; room as usize],
             cells: HashMap::new(),
             of_prefix: HashMap::new(),
-            free: (first..first + room).rev().collect(),
+            free: (first..first.saturating_add(room)).rev().collect(),
             resting_slots: Vec::new(),
             resting_cells: Vec::new(),
             hand: 0,

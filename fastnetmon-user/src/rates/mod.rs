@@ -150,6 +150,8 @@ impl RateTable {
             internal_incoming,
             internal_outgoing,
             mirrored,
+            tunnelled_incoming,
+            tunnelled_outgoing,
             unparsed,
             padding,
             samples_lost,
@@ -161,8 +163,11 @@ impl RateTable {
         internal += internal_incoming;
         internal += internal_outgoing;
         let totals = &mut self.totals;
-        totals.incoming.take(incoming.less(internal_incoming).less(mirrored), reading.span);
-        totals.outgoing.take(outgoing.less(internal_outgoing).less(mirrored), reading.span);
+        // What a tunnel carried stands beside the tunnel's own packets.
+        let incoming = incoming.less(internal_incoming).less(mirrored).less(tunnelled_incoming);
+        let outgoing = outgoing.less(internal_outgoing).less(mirrored).less(tunnelled_outgoing);
+        totals.incoming.take(incoming, reading.span);
+        totals.outgoing.take(outgoing, reading.span);
         totals.internal.take(internal, reading.span);
         totals.other.take(other, reading.span);
         for (total, new) in totals.unparsed.iter_mut().zip(unparsed) {

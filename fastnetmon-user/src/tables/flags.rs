@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fastnetmon_common::abi::FLAG_SAMPLE;
+use fastnetmon_common::abi::{FLAG_REDIRECT, FLAG_SAMPLE};
 
 use crate::model::HostId;
 use crate::tables::Mapping;
@@ -15,18 +15,26 @@ use crate::tables::Mapping;
 #[derive(Debug)]
 pub struct Flags {
     mapping: Arc<Mapping>,
+    /// What an armed host's word says beside its budget.
+    armed: u32,
 }
 
 impl Flags {
     /// Over a mapping of one word a slot.
     pub const fn new(mapping: Arc<Mapping>) -> Self {
-        Self { mapping }
+        Self { mapping, armed: FLAG_SAMPLE }
     }
 
-    /// Lets so many packets of the host be copied.
+    /// Of a mirror port: packets of armed hosts are taken away where a socket waits for them.
+    #[must_use]
+    pub fn redirecting(self) -> Self {
+        Self { armed: FLAG_SAMPLE | FLAG_REDIRECT, ..self }
+    }
+
+    /// Lets so many packets of the host be copied, or taken.
     pub fn arm(&self, host: HostId, budget: u32) {
         let budget = u64::from(budget.min(i32::MAX.unsigned_abs()));
-        self.set(host, (budget << 32) | u64::from(FLAG_SAMPLE));
+        self.set(host, (budget << 32) | u64::from(self.armed));
     }
 
     /// Ends it.

@@ -95,7 +95,8 @@ fn a_host_s_rate_is_its_own_in_both_families() {
     // Two thirds and one third of 6,000, at 800 bits a packet.
     assert!((3_800..=4_200).contains(&four.pps), "{four:?}");
     assert!((1_900..=2_100).contains(&six.pps), "{six:?}");
-    assert_eq!((four.bps, six.bps), (four.pps * 800, six.pps * 800));
+    // Each is rounded down by itself, so they differ by less than one packet.
+    assert!((four.bps - four.pps * 800) < 800 && (six.bps - six.pps * 800) < 800);
     assert_eq!(incoming.first().map(|host| host.ip.as_str()), Some("192.0.2.7"));
 }
 

@@ -10,9 +10,12 @@
     reason = "tests start programs, wait with a deadline, by the clock, and show the agent's log"
 )]
 
+mod af_xdp;
 mod agent;
 mod counts;
+mod exact;
 mod hook;
+mod instant;
 mod refusals;
 mod same_counters;
 mod stays;

@@ -11,7 +11,7 @@ use fastnetmon_common::table::{
     PACKET_SHIFT, SCRATCH, STRANGERS_TOLD, STRANGERS_UNTOLD, count, unparsed,
 };
 use fastnetmon_common::wire::Wire as _;
-use fastnetmon_user::kernel;
+use fastnetmon_user::kernel::{self, Frozen};
 use fastnetmon_user::model::Prefix;
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables;
@@ -124,6 +124,10 @@ fn networks() -> PrefixSet {
     PrefixSet::merged(prefixes.map(|text| Prefix::parse_masked(text).unwrap().0)).0
 }
 
+const fn frozen(shape: tables::Shape) -> Frozen {
+    Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true }
+}
+
 /// What a naive model counts: by address and direction, packets and bytes.
 type Model = HashMap<(u128, bool, Direction), (u64, u64)>;
 
@@ -131,7 +135,7 @@ fn agree(name: &'static str, sides: Sides) {
     let ours = networks();
     let (plan, writes) = Plan::new(&ours, 64).unwrap();
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-    let (mut object, parts, _rings) = kernel::load(shape, 0).unwrap();
+    let (mut object, parts, _rings) = kernel::load(frozen(shape)).unwrap();
     let own_shape = tables::Shape { writers: NonZeroU32::MIN, ..shape };
     let (own, rows) = tables::own(own_shape).unwrap();
     let row = &rows[0];
@@ -225,7 +229,8 @@ fn agree(name: &'static str, sides: Sides) {
 fn every_program_stays_far_below_what_the_verifier_can_walk() {
     let (plan, _) = Plan::new(&networks(), 64).unwrap();
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-    let (mut object, _parts, _rings) = kernel::load(shape, 1024).unwrap();
+    let (mut object, _parts, _rings) =
+        kernel::load(Frozen { sparse_every: 1024, decapsulate: true, ..frozen(shape) }).unwrap();
     for (name, instructions) in object.verified_instructions().unwrap() {
         eprintln!("{name}: {instructions} instructions");
         assert!(instructions < 100_000, "{name}: {instructions}");

@@ -71,3 +71,20 @@ fn an_interface_that_goes_away_is_an_alarm() {
         alarms.iter().any(|alarm| alarm.contains("`in0` is gone or down")).then_some(())
     });
 }
+
+#[test]
+fn an_interface_that_is_made_anew_is_an_alarm_too() {
+    let lab = Lab::new("anew").unwrap();
+    let ip = |arguments: &str| {
+        let done = lab.command_inside("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(done.success(), "ip {arguments}");
+    };
+    let agent = Agent::start(&lab, &Setup::default());
+    ip("link delete in0");
+    ip("link add in0 type veth peer name other0");
+    ip("link set in0 up");
+    crate::agent::wait("an alarm", || {
+        let alarms = agent.status().alarms;
+        alarms.iter().any(|alarm| alarm.contains("`in0` was deleted and made anew")).then_some(())
+    });
+}

@@ -146,8 +146,9 @@ impl Plan {
     pub fn shape(&self, writers: NonZeroU32, seed: u64) -> Shape {
         let Capacity { elements, residents, .. } = self.capacity;
         // Three keys a bucket, at most half of them in use.
-        let buckets = (residents / 3 * 2 + 1).next_power_of_two().max(2);
-        let slots = self.pool() + residents;
+        let cells = residents / 3 * 2 + 1;
+        let buckets = cells.checked_next_power_of_two().unwrap_or(1 << 31).max(2);
+        let slots = self.pool().saturating_add(residents);
         Shape { writers, slots, elements: elements + 1, buckets, seed }
     }
 
@@ -476,14 +477,13 @@ impl Builder {
         own: &impl Fn(Prefix) -> u32,
         roots: &mut BTreeMap<Entry, u32>,
     ) -> Result<(), PlanError> {
+        let touched: BTreeSet<u16> =
+            ranges.iter().flat_map(|range| root_of(range.first)..=root_of(range.last)).collect();
         let mut from = 0;
-        for root in 0..=u16::MAX {
+        for root in touched {
             let first = u128::from(root) << 112;
             let last = first | (u128::MAX >> 16);
             let within = overlapping(ranges, &mut from, first, last);
-            if within.is_empty() {
-                continue;
-            }
             let path = Path(Entry::Root6(root), vec![]);
             let entry = self.entry6(&path, within, first, 16, own)?;
             roots.insert(Entry::Root6(root), entry);
@@ -544,6 +544,11 @@ fn overlapping<'a>(
     let rest = ranges.get(*from..).unwrap_or_default();
     let count = rest.iter().take_while(|range| range.first <= last).count();
     rest.get(..count).unwrap_or_default()
+}
+
+fn root_of(address: u128) -> u16 {
+    let [first, second, ..] = address.to_be_bytes();
+    u16::from_be_bytes([first, second])
 }
 
 fn set(content: &mut Content, byte: u8, entry: u32) {

@@ -76,7 +76,7 @@ fn check(plan: &Plan, memory: &Memory, ours: &PrefixSet, address: &str) {
         IpAddr::V4(address) => {
             let expected = ours.contains(address.into()).then(|| plan.host4(address).unwrap().0);
             assert_eq!(
-                find4(memory, address.into()).map(|found| found.slot),
+                find4(memory, address.into()).ours().map(|found| found.slot),
                 expected,
                 "{address}"
             );
@@ -86,7 +86,7 @@ fn check(plan: &Plan, memory: &Memory, ours: &PrefixSet, address: &str) {
         }
         IpAddr::V6(address) => {
             let [high, low] = *address.octets().as_chunks::<8>().0 else { unreachable!() };
-            let found = find6(memory, [high, low].map(u64::from_be_bytes));
+            let found = find6(memory, [high, low].map(u64::from_be_bytes)).ours();
             let expected = plan.prefix_slot(address, ours);
             assert_eq!(found.map(|found| found.slot), expected, "{address}");
             assert!(found.is_none_or(|found| found.stranger));
@@ -173,8 +173,8 @@ fn hosts_named_one_by_one_are_singles_and_their_neighbours_are_not_ours() {
     assert_eq!(plan.capacity().residents, 2);
     let (one, other) = (0x2001_0db8_0001_0002, 0x2001_0db8_0001_0003);
     // The bucket is empty here, so the walk ends at "not ours" for both.
-    assert_eq!(find6(&memory, [one, 1]), None);
-    assert_eq!(find6(&memory, [other, 1]), None);
+    assert_eq!(find6(&memory, [one, 1]).ours(), None);
+    assert_eq!(find6(&memory, [other, 1]).ours(), None);
 }
 
 #[test]
