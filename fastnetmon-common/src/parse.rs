@@ -108,13 +108,13 @@ pub struct Payload {
     /// IANA protocol number; 0 when the packet is a fragment, whose payload stands for itself.
     pub protocol: u8,
     /// Where it begins in the frame.
-    pub at: u16,
+    pub at: u32,
 }
 
 impl Payload {
     /// Where a payload begins at the latest: four extension headers of 2 KB end before it. The
     /// verifier follows offsets up to 64 KB.
-    pub const MOST: u16 = 0x3fff;
+    pub const MOST: u32 = 0x3fff;
     /// Nothing to be read.
     pub const NONE: Self = Self { protocol: 0, at: 0 };
 
@@ -123,7 +123,7 @@ impl Payload {
     pub const fn of(packet: &Packet) -> Self {
         // A fragment carries inner headers once and cannot be read after the first one.
         let protocol = if matches!(packet.class, Class::Fragment) { 0 } else { packet.protocol };
-        Self { protocol, at: packet.transport_at as u16 & Self::MOST }
+        Self { protocol, at: packet.transport_at & Self::MOST }
     }
 }
 
@@ -163,7 +163,7 @@ pub fn parse_ethernet<W: Wire + ?Sized>(wire: &W) -> Result<Packet, Unparsed> {
 /// cannot be read.
 #[inline(always)]
 pub fn parse_inner<W: Wire + ?Sized>(wire: &W, outer: Payload) -> Packet {
-    let mut at = usize::from(outer.at & Payload::MOST);
+    let mut at = (outer.at & Payload::MOST) as usize;
     let mut ethertype = match outer.protocol {
         IP_IN_IP => IPV4,
         IPV6_IN_IP => IPV6,

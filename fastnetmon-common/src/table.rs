@@ -264,7 +264,7 @@ fn known<T: Tables>(tables: &T, packet: &Packet, packets: u32, bytes: u32) -> Op
         word: (kinds >> 1) & 7,
         payload: Payload {
             protocol: ((kinds >> 8) & 255) as u8,
-            at: ((sizes >> 18) & u64::from(Payload::MOST)) as u16,
+            at: low32(sizes >> 18) & Payload::MOST,
         },
     })
 }

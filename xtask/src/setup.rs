@@ -24,7 +24,7 @@ pub fn run() -> anyhow::Result<()> {
     let places = Places::from_environment()?;
     let _alone = wait_for_others(&places)?;
 
-    let programs = missing_packages(is_on_path);
+    let programs = missing_packages(|name| is_on_path(name) || is_header(name));
     let lack = match Toolchain::find(&places) {
         Ok(toolchain) if programs.is_empty() => {
             let took = begun.elapsed().as_millis();
@@ -74,14 +74,22 @@ pub fn run() -> anyhow::Result<()> {
 /// Debian's compiler for its browsers: new enough, and its sources are a package too.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
-/// Programs that are needed, and the Debian package each of them is in.
-const PROGRAMS: [(&str, &str); 5] = [
+/// Programs that are needed, and the Debian package each of them is in. The last ones build the C that
+/// `xsk-rs` brings (feature `af-xdp` of the agent); `clang` is also the library that reads its headers.
+const PROGRAMS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
+    ("clang", "clang"),
+    ("m4", "m4"),
+    ("make", "make"),
+    ("pkg-config", "pkg-config"),
 ];
+
+/// Headers the same C needs, and their packages.
+const HEADERS: [(&str, &str); 2] = [("libelf.h", "libelf-dev"), ("zlib.h", "zlib1g-dev")];
 
 enum Machine {
     DebianAsRoot,
@@ -133,9 +141,11 @@ fn by_hand(places: &Places) -> String {
          rustup toolchain install nightly --component rust-src\n  \
          LLVM with its development files, of the major version that `rustc +nightly -vV` names,\n  \
          in /usr/lib/llvm-<major>, /usr/lib64/llvm<major> or /usr/lib/llvm<major>\n  \
-         the programs {}\n\
+         the programs {}\n  \
+         the headers {}\n\
          and then `cargo xtask setup` again, which builds bpf-linker {LINKER_VERSION} into `{}`",
         PROGRAMS.map(|(program, _)| program).join(", "),
+        HEADERS.map(|(header, _)| header).join(", "),
         places.cargo_home.join("fastnetmon").display(),
     )
 }
@@ -200,7 +210,8 @@ fn llvm_of_package(description: &str) -> Option<u32> {
 fn missing_packages(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let mut packages: Vec<&str> = PROGRAMS
         .iter()
-        .filter(|(program, _)| !is_there(program))
+        .chain(&HEADERS)
+        .filter(|(name, _)| !is_there(name))
         .map(|(_, package)| *package)
         .collect();
     if !["cc", "gcc", "clang"].into_iter().any(is_there) {
@@ -216,6 +227,11 @@ fn is_on_path(program: &str) -> bool {
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .any(|folder| folder.join(program).is_file())
+}
+
+/// Whether C finds the header.
+fn is_header(name: &str) -> bool {
+    Path::new("/usr/include").join(name).is_file()
 }
 
 fn is_debian(os_release: &str) -> bool {
@@ -238,8 +254,12 @@ mod tests {
         );
         assert_eq!(missing_packages(|program| program != "cc"), Vec::<&str>::new());
         assert_eq!(
+            missing_packages(|name| !["clang", "zlib.h"].contains(&name)),
+            ["clang", "zlib1g-dev"]
+        );
+        assert_eq!(
             missing_packages(|program| !["cc", "gcc", "clang"].contains(&program)),
-            ["gcc", "libc6-dev"]
+            ["clang", "gcc", "libc6-dev"]
         );
     }
 

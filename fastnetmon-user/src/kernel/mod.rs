@@ -17,7 +17,6 @@ mod support;
 use std::num::NonZeroU32;
 
 pub use self::error::KernelError;
-use self::links::Held;
 pub use self::object::{Frozen, Object};
 pub use self::ports::{Interface, interfaces, receive_queues, receiving_cpus, speed_mbps};
 pub use self::rings::{Ring, Rings};
@@ -67,7 +66,7 @@ pub struct Port {
 #[derive(Debug)]
 pub struct Attached {
     // Links first: a filter is taken off while its program is still there.
-    _links: Vec<Held>,
+    _links: Vec<links::Held>,
     _object: Object,
 }
 

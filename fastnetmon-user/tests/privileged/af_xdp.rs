@@ -2,11 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use fastnetmon_user::control::{Request, Way};
 use xtask::lab::{Lab, LabOptions};
 use xtask::traffic::{Frame, Pace, Pool};
 
-use crate::agent::{Agent, Setup, wait};
+use crate::agent::{Agent, Setup};
 
 const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 78);
@@ -38,19 +37,6 @@ fn check_dump(agent: &Agent) {
         assert!(source.starts_with("203.0.113."), "{line}");
         assert_eq!(rest, "192.0.2.77:53 protocol: udp size: 46 bytes", "{line}");
     }
-}
-
-/// Pings an address inside; all of them must be answered.
-#[track_caller]
-fn ping(lab: &Lab, when: &str) {
-    let guarded = xtask::lab::GUARDED.to_string();
-    let output = lab
-        .command_outside("ping")
-        .args(["-q", "-c", "20", "-i", "0.02", "-W", "2", &guarded])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains(" 0% packet loss"), "{when}: {text}");
 }
 
 /// A flood is counted to the last packet, banned, and told with a hundred of them.
@@ -86,6 +72,7 @@ mod sockets {
 
     use fastnetmon_common::abi::{Hint, Stranger, program};
     use fastnetmon_user::capture::{AfXdpEngine, Engine as _, Frame as Seen, Intake, Sample};
+    use fastnetmon_user::control::{Request, Way};
     use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Object, Port, Role};
     use fastnetmon_user::model::{HostId, Moment, Prefix};
     use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
@@ -93,9 +80,23 @@ mod sockets {
     use xtask::lab::{Attached, INSIDE_INTERFACE, Signal, Xdp};
 
     use super::*;
+    use crate::agent::wait;
 
     const XDP_PASS: u32 = 2;
     const XDP_REDIRECT: u32 = 4;
+
+    /// Pings an address inside; all of them must be answered.
+    #[track_caller]
+    fn ping(lab: &Lab, when: &str) {
+        let guarded = xtask::lab::GUARDED.to_string();
+        let output = lab
+            .command_outside("ping")
+            .args(["-q", "-c", "20", "-i", "0.02", "-W", "2", &guarded])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(" 0% packet loss"), "{when}: {text}");
+    }
 
     #[derive(Default)]
     struct Taken(u64);
