@@ -5,6 +5,7 @@
 
 mod ask;
 mod check;
+mod explain;
 mod run;
 
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ enum Command {
     Unban(ask::Unban),
     /// Read a configuration and its networks, and say what would be in force
     Check(check::Arguments),
+    /// What the programs count each frame of a capture file as (root)
+    Explain(explain::Arguments),
 }
 
 /// Where the agent is asked.
@@ -63,6 +66,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Ban(arguments) => ask::ban(&arguments),
         Command::Unban(arguments) => ask::unban(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

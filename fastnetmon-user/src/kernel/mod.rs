@@ -87,6 +87,8 @@ pub fn possible_cpus() -> Result<NonZeroU32, KernelError> {
 /// When the kernel refuses; the error says what it lacks.
 pub fn load(frozen: Frozen) -> Result<(Object, Parts, Rings), KernelError> {
     let mut object = Object::load(frozen)?;
+    // Before the rings are taken out of the object: a program cannot be loaded without its maps.
+    object.load_programs()?;
     let parts = object.parts()?;
     let rings = object.rings()?;
     Ok((object, parts, rings))

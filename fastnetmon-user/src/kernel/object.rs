@@ -160,6 +160,13 @@ impl Object {
         Ok(program)
     }
 
+    /// Has the kernel verify every program that may be attached.
+    pub(super) fn load_programs(&mut self) -> Result<(), KernelError> {
+        self.xdp(program::XDP_UPLINK)?;
+        self.xdp(program::XDP_MIRROR)?;
+        self.classifier(program::TC_EGRESS).map(drop)
+    }
+
     /// Runs an XDP program on one frame (`BPF_PROG_TEST_RUN`) and returns its verdict.
     ///
     /// # Errors
@@ -182,7 +189,7 @@ impl Object {
     ) -> Result<u32, KernelError> {
         let options = TestRunOptions {
             data_in: Some(frame),
-            ctx_in: Some(context),
+            ctx_in: (!context.is_empty()).then_some(context),
             ..TestRunOptions::default()
         };
         let program = self.classifier(name)?;

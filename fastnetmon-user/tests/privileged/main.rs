@@ -14,6 +14,7 @@ mod af_xdp;
 mod agent;
 mod counts;
 mod exact;
+mod explain;
 mod hook;
 mod instant;
 mod refusals;
