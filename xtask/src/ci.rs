@@ -23,6 +23,14 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
                 .args(["--", "-D", "warnings"]),
         )
     })?;
+    step("clippy without default features", || {
+        process::run(
+            build::cargo(root)
+                .args(["clippy", "--locked", "--package", "fastnetmon-user", "--all-targets"])
+                .args(["--no-default-features", "--features", "privileged"])
+                .args(["--", "-D", "warnings"]),
+        )
+    })?;
     step("doc", || {
         process::run(
             build::cargo(root)

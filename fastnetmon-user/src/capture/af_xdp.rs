@@ -7,7 +7,7 @@
 //! programs after its fill ring is full, and unnamed before it is closed.
 #![expect(unsafe_code, reason = "frames are shared with the kernel; each call says why it may")]
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -18,7 +18,6 @@ use rustix::io::Errno;
 use xsk_rs::config::{
     BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig, UmemConfigBuilder,
 };
-use xsk_rs::socket::SocketCreateError;
 use xsk_rs::{FillQueue, FrameDesc, RxQueue, Socket, Umem};
 
 use crate::capture::{Bound, CaptureError, Engine, Frame, Intake, Polled, Starts};
@@ -84,9 +83,13 @@ impl AfXdpEngine {
         };
         // In the stack there is nothing but copies: the card must not be given other memory.
         let mut way = if port.mode == Mode::Native { Way::ZeroCopy } else { Way::Copy };
+        if way == Way::Copy {
+            bound.copied_because = Some("XDP runs in the stack there".to_owned());
+        }
         for number in 0..bound.queues {
             let mut opened = Queue::open(interface, number, way);
-            if opened.is_err() && way == Way::ZeroCopy {
+            if let (Err(refused), Way::ZeroCopy) = (&opened, way) {
+                bound.copied_because = Some(refused.reason.clone());
                 way = Way::Copy;
                 opened = Queue::open(interface, number, way);
             }
@@ -179,7 +182,7 @@ impl Queue {
     fn bind(interface: &str, number: u32, way: Way) -> Result<Self, Refused> {
         let frames = way.frames();
         let (umem, frames) = Umem::new(memory(frames.get())?, frames, false)
-            .map_err(|error| Refused::because(&error))?;
+            .map_err(|error| Refused::by_kernel(&error))?;
         let interface = interface.parse().map_err(|error| Refused::because(&error))?;
         let config = SocketConfig::builder()
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
@@ -260,7 +263,7 @@ impl Way {
 }
 
 impl Refused {
-    fn because(error: &dyn std::error::Error) -> Self {
+    fn because(error: &dyn Error) -> Self {
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
@@ -271,12 +274,21 @@ impl Refused {
         Self { number: None, reason }
     }
 
-    fn by_kernel(error: &SocketCreateError) -> Self {
+    /// What the kernel says; the crate's own words say only that it said something.
+    fn by_kernel(error: &dyn Error) -> Self {
         let said = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        let number = said.and_then(io::Error::raw_os_error);
-        // What the kernel says is enough; the crate's own words say only that it said something.
-        let reason = said.map_or_else(|| error.to_string(), ToString::to_string);
-        Self { number, reason }
+        let Some(said) = said else { return Self::because(error) };
+        let number = said.raw_os_error();
+        let remedy = match number {
+            Some(libc::EPERM) => "; it needs CAP_NET_RAW",
+            Some(libc::ENOBUFS) => {
+                "; it needs locked memory: `LimitMEMLOCK=infinity` in the unit, or CAP_IPC_LOCK"
+            }
+            Some(libc::EBUSY) => "; another program has a socket there",
+            Some(libc::EOPNOTSUPP) => "; the driver cannot",
+            _ => "",
+        };
+        Self { number, reason: format!("{said}{remedy}") }
     }
 }
 

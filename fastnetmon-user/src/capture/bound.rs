@@ -13,6 +13,8 @@ pub struct Bound {
     pub zero_copy: u32,
     /// Queues whose socket the kernel copies to.
     pub copy: u32,
+    /// Why they are not zero-copy.
+    pub copied_because: Option<String>,
     /// Why the last of the others has none.
     pub refused: Option<String>,
 }

@@ -73,8 +73,7 @@ impl Bench {
         let input = |error: &dyn std::error::Error| Failure::Input(error.to_string());
         let guarded = networks::read(&settings.networks).map_err(|error| input(&error))?;
         let residents = settings.networks.ipv6_hosts;
-        let (plan, writes) =
-            Plan::new(&guarded.ours, residents).map_err(|error| input(&error))?;
+        let (plan, writes) = Plan::new(&guarded.ours, residents).map_err(|error| input(&error))?;
         let cpus = kernel::possible_cpus().map_err(|error| input(&error))?;
         let shape = plan.shape(cpus, 0);
         let support = Support::of_this_kernel().map_err(|error| input(&error))?;

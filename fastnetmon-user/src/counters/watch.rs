@@ -163,3 +163,118 @@ fn share(tally: Tally, part: Duration, whole: Duration) -> Tally {
     };
     Tally { packets: of(tally.packets), bytes: of(tally.bytes) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use fastnetmon_common::table::{Line as _, Tables as _, packed};
+
+    use super::*;
+    use crate::tables::{Row, Shape, own};
+
+    const HOST: HostId = HostId(300);
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    /// Two rows, as two CPUs would have them, a reading each second and a look each 10 ms.
+    struct House {
+        rows: Vec<Row>,
+        counters: Counters,
+        watch: Watch,
+        now: Moment,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let writers = NonZeroU32::new(2).unwrap();
+            let shape = Shape { writers, slots: 512, elements: 1, buckets: 2, seed: 0 };
+            let (parts, rows) = own(shape).unwrap();
+            let now = Moment::after_boot(Duration::from_secs(100));
+            let counters = Counters::new(vec![parts.lines], now);
+            Self { rows, counters, watch: Watch::new(WINDOW), now }
+        }
+
+        /// So many packets come within 10 ms, spread over the rows.
+        fn pass(&mut self, packets: u32) -> Option<u64> {
+            self.now = self.now + Duration::from_millis(10);
+            for row in &self.rows {
+                let line = (&row).line(Direction::Incoming, HOST.0).unwrap();
+                line.add(2, packed(packets / 2, packets / 2 * 46));
+            }
+            if self.now.since(self.counters.last()) >= WINDOW {
+                let reading = self.counters.read(self.now);
+                self.watch.turn(self.now, |host, direction| {
+                    let gain = reading
+                        .gains
+                        .iter()
+                        .find(|gain| (gain.host, gain.direction) == (host, direction));
+                    gain.map(|gain| gain.counts).unwrap_or_default()
+                });
+            }
+            let glimpses = self.watch.look(self.now, &self.counters);
+            glimpses.first().map(|glimpse| glimpse.within.packets)
+        }
+
+        fn hint(&mut self) {
+            self.watch.add(self.now, HOST, Direction::Incoming, &self.counters);
+        }
+    }
+
+    #[test]
+    fn what_came_since_the_last_reading_counts_from_the_first_look_on() {
+        let mut house = House::new();
+        for _ in 0..50 {
+            assert_eq!(house.pass(100), None);
+        }
+        house.hint();
+        assert_eq!(house.pass(100), Some(5100));
+        assert_eq!(house.pass(100), Some(5200));
+    }
+
+    #[test]
+    fn the_window_slides_over_the_end_of_a_reading() {
+        let mut house = House::new();
+        for _ in 0..70 {
+            house.pass(0);
+        }
+        house.hint();
+        for look in 1..=60 {
+            // What came before the first look counts as if spread since the reading, so as the
+            // window slides over it some of those 600 are let go early.
+            let within = house.pass(600).unwrap();
+            assert!((look * 600 - 600..=look * 600).contains(&within), "look {look}: {within}");
+        }
+        // A second after the flood began its first packets leave the window, one look's worth each.
+        for _ in 61..=99 {
+            house.pass(0);
+        }
+        let within = house.pass(0).unwrap();
+        assert!((34_800..=36_000).contains(&within), "{within}");
+        house.hint();
+        for _ in 0..60 {
+            house.pass(0);
+        }
+        assert_eq!(house.pass(0), Some(0));
+    }
+
+    #[test]
+    fn a_host_that_is_calm_is_watched_no_longer() {
+        let mut house = House::new();
+        house.hint();
+        for _ in 0..199 {
+            assert!(house.pass(2).is_some());
+        }
+        assert_eq!(house.pass(2), None);
+        assert!(house.watch.is_empty());
+    }
+
+    #[test]
+    fn no_more_are_watched_than_there_is_room_for() {
+        let mut house = House::new();
+        for slot in 0..u32::try_from(MOST).unwrap() + 9 {
+            let now = house.now;
+            house.watch.add(now, HostId(slot), Direction::Incoming, &house.counters);
+        }
+        assert_eq!(house.watch.len(), MOST);
+    }
+}

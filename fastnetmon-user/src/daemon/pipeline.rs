@@ -372,8 +372,8 @@ fn tell(bound: &[Bound]) {
         let (interface, queues) = (&port.interface, port.queues);
         let with = port.zero_copy + port.copy;
         if with > 0 {
-            let way = port.way();
-            info!(interface, sockets = with, %way, "Packets of banned hosts come by AF_XDP.");
+            let (way, because) = (port.way(), port.copied_because.as_deref());
+            info!(interface, sockets = with, %way, because, "Packets of banned hosts come by AF_XDP.");
         }
         if let Some(reason) = &port.refused {
             let without = queues.saturating_sub(with);

@@ -185,6 +185,20 @@ mod sockets {
     }
 
     #[test]
+    fn a_mirror_port_that_goes_away_is_an_alarm_and_the_agent_still_ends() {
+        let lab = Lab::new("xskgone").unwrap();
+        let mut agent = Agent::start(&lab, &setup());
+        let gone = lab.command_inside("ip").args(["link", "delete", "in0"]).status().unwrap();
+        assert!(gone.success());
+        wait("an alarm", || {
+            let alarms = agent.status().alarms;
+            alarms.iter().any(|alarm| alarm.contains("`in0` is gone or down")).then_some(())
+        });
+        let status = agent.end(Signal::Terminate);
+        assert!(status.success(), "{status}");
+    }
+
+    #[test]
     fn a_queue_that_is_taken_already_keeps_its_copies() {
         let lab = Lab::new("xskbusy").unwrap();
         let (mut object, _rings, _territory, _host) = guarding();
