@@ -9,7 +9,8 @@ fn main() -> anyhow::Result<()> {
     for input in xtask::object::inputs(root) {
         emit(&format!("rerun-if-changed={}", input.display()));
     }
-    let object = xtask::object::build(root)?;
+    let log = std::env::var_os("CARGO_FEATURE_EBPF_LOG").is_some();
+    let object = xtask::object::build(root, if log { &["log"] } else { &[] })?;
     emit(&format!("rustc-env=FASTNETMON_OBJECT={}", object.display()));
     Ok(())
 }

@@ -9,11 +9,22 @@ use core::mem::MaybeUninit;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use fastnetmon_common::class::Unparsed;
 use fastnetmon_common::parse::Packet;
 use fastnetmon_common::wire::Wire;
 use zerocopy::{FromBytes, Unaligned};
 
 use crate::tables::{LOAD_BYTES, frozen};
+
+/// One sentence for each kind of context; without the feature there is nothing.
+macro_rules! complain {
+    ($ctx:expr, $why:expr, $len:expr) => {
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!($ctx, "A frame of {} bytes cannot be read: {}.", $len, $why.name());
+        #[cfg(not(feature = "log"))]
+        let _ = ($ctx, $why, $len);
+    };
+}
 
 /// A frame whose beginning can be copied.
 pub trait Snapshot: Wire {
@@ -22,6 +33,9 @@ pub trait Snapshot: Wire {
     /// # Safety
     /// `to` is valid for writes of 256 bytes.
     unsafe fn copy(&self, to: *mut u8, len: u32) -> u32;
+
+    /// Says why the frame cannot be read, in a build with the feature `log`.
+    fn complain(&self, why: Unparsed);
 
     /// How many packets the wire carries for this frame.
     #[inline(always)]
@@ -129,6 +143,11 @@ impl Snapshot for XdpFrame<'_> {
         let failed = unsafe { bpf_xdp_load_bytes(self.ctx.as_ptr().cast(), 0, to.cast(), len) };
         if failed == 0 { len } else { 0 }
     }
+
+    #[inline(always)]
+    fn complain(&self, why: Unparsed) {
+        complain!(self.ctx, why, self.len);
+    }
 }
 
 /// Copies up to 128 bytes, eight at a time: all that kernels before `bpf_xdp_load_bytes` allow.
@@ -198,6 +217,11 @@ impl Snapshot for TcFrame<'_> {
         // SAFETY: as for `XdpFrame`.
         let failed = unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), 0, to.cast(), len) };
         if failed == 0 { len } else { 0 }
+    }
+
+    #[inline(always)]
+    fn complain(&self, why: Unparsed) {
+        complain!(self.0, why, self.0.len());
     }
 
     #[inline(always)]

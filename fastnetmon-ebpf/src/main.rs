@@ -93,6 +93,7 @@ fn take<F: Snapshot>(
         }
         Err(why) => {
             unparsed(&Kernel, why, seen, 1, frame.wire_len());
+            frame.complain(why);
             None
         }
     }

@@ -12,7 +12,7 @@ use xtask::{object, process};
 
 /// Builds the kernel programs; prints where they are and how large.
 pub(crate) fn kernel_programs(root: &Path) -> anyhow::Result<()> {
-    let object = object::build(root)?;
+    let object = object::build(root, &[])?;
     println!("{} ({} bytes)", object.display(), std::fs::metadata(&object)?.len());
     Ok(())
 }

@@ -31,6 +31,13 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
                 .args(["--", "-D", "warnings"]),
         )
     })?;
+    step("clippy of the build that logs", || {
+        process::run(
+            build::cargo(root)
+                .args(["clippy", "--locked", "--package", "fastnetmon-user", "--all-targets"])
+                .args(["--features", "privileged,ebpf-log", "--", "-D", "warnings"]),
+        )
+    })?;
     step("doc", || {
         process::run(
             build::cargo(root)

@@ -18,8 +18,9 @@ use crate::{
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Builds `fastnetmon-ebpf` and returns the path of the object.
-pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
+/// Builds `fastnetmon-ebpf` with these features and returns the path of the object. Each set of
+/// features has a folder of its own, so that going back and forth compiles nothing anew.
+pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
     let places = Places::from_environment()?;
     let toolchain = Toolchain::find(&places).map_err(|lack| {
         anyhow::anyhow!("the kernel programs cannot be built, this machine lacks {lack}: run `cargo xtask setup`")
@@ -28,13 +29,17 @@ pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
     if !package.join("Cargo.toml").is_file() {
         bail!("`{}` is missing: the kernel programs are built from it", package.display());
     }
-    let target_dir = root.join("target/ebpf");
+    let mut target_dir = root.join("target/ebpf");
+    if !features.is_empty() {
+        target_dir.set_file_name(format!("ebpf-{}", features.join("-")));
+    }
 
     let mut cargo = Command::new(&toolchain.cargo);
     process::forget_outer_cargo(&mut cargo);
     cargo
         .current_dir(&package)
         .args(["build", "--quiet", "--release", "--target", TARGET, "-Z", "build-std=core"])
+        .args(["--features", &features.join(",")])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTC", &toolchain.rustc)
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_tree_without_the_kernel_programs_is_an_error_that_names_them() {
-        let error = build(Path::new("/no/such/tree")).unwrap_err().to_string();
+        let error = build(Path::new("/no/such/tree"), &[]).unwrap_err().to_string();
         // On a machine that is not set up the first lack is the toolchain.
         assert!(
             error.contains("/no/such/tree/fastnetmon-ebpf") || error.contains("cargo xtask setup"),

@@ -112,11 +112,20 @@ impl Object {
 
     /// The rings. They can be taken once.
     pub(super) fn rings(&mut self) -> Result<Rings, KernelError> {
+        #[cfg(feature = "ebpf-log")]
+        let log = aya_log::EbpfLogger::init(&mut self.ebpf)
+            .map_err(|error| KernelError::Load { reason: error.to_string() })?;
         let mut take = |name| {
             let map = self.ebpf.take_map(name).ok_or(KernelError::Missing { name })?;
             RingBuf::try_from(map).map_err(|_other_kind| KernelError::Missing { name })
         };
-        Ok(Rings::new(take(map::HINTS)?, take(map::SAMPLES)?, take(map::STRANGERS)?))
+        Ok(Rings::new(
+            take(map::HINTS)?,
+            take(map::SAMPLES)?,
+            take(map::STRANGERS)?,
+            #[cfg(feature = "ebpf-log")]
+            log,
+        ))
     }
 
     /// Where AF_XDP sockets are told to the programs. It can be taken once.

@@ -13,12 +13,18 @@ use zerocopy::FromBytes as _;
 
 use crate::kernel::KernelError;
 
+#[cfg(feature = "ebpf-log")]
+type Logger = aya_log::EbpfLogger<&'static dyn log::Log>;
+
 /// Hints, samples and strangers, to be drained.
 #[expect(missing_debug_implementations, reason = "a ring has nothing to show")]
 pub struct Rings {
     hints: RingBuf<MapData>,
     samples: RingBuf<MapData>,
     strangers: RingBuf<MapData>,
+    /// What the programs say for themselves.
+    #[cfg(feature = "ebpf-log")]
+    log: Logger,
 }
 
 /// One record out of a ring.
@@ -37,8 +43,15 @@ impl Rings {
         hints: RingBuf<MapData>,
         samples: RingBuf<MapData>,
         strangers: RingBuf<MapData>,
+        #[cfg(feature = "ebpf-log")] log: Logger,
     ) -> Self {
-        Self { hints, samples, strangers }
+        Self {
+            hints,
+            samples,
+            strangers,
+            #[cfg(feature = "ebpf-log")]
+            log,
+        }
     }
 
     /// Waits until a ring asks for attention, at most `patience`.
@@ -59,6 +72,8 @@ impl Rings {
     /// Hands over what is there, hints first. Returns how many records there were.
     pub fn drain(&mut self, mut take: impl FnMut(Ring<'_>)) -> u64 {
         let mut taken = 0;
+        #[cfg(feature = "ebpf-log")]
+        self.log.flush();
         while let Some(record) = self.hints.next() {
             if let Ok(hint) = Hint::read_from_bytes(&record) {
                 take(Ring::Hint(hint));
