@@ -9,6 +9,7 @@
     reason = "a command-line tool prints, starts programs and asks the clock"
 )]
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -17,7 +18,7 @@ mod scene;
 mod test;
 mod tidy;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use xtask::{root, setup};
@@ -46,6 +47,18 @@ enum Command {
         /// Leave out the tests that need root
         #[arg(long)]
         unprivileged: bool,
+    },
+    /// Measure the data path, the tick, the memory and the detection beside what each must reach
+    Bench {
+        /// Write the figures to this file as well, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Write them to docs/performance.md
+        #[arg(long)]
+        write: bool,
+        /// A tenth of the time: to try the bench itself, not to learn a figure
+        #[arg(long)]
+        quick: bool,
     },
     /// Check what no compiler checks: order of rooms, length of files, links, imports
     Tidy,
@@ -77,6 +90,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test { unprivileged: false } => test::run(&root, test::Scope::All).map(drop),
         Command::Test { unprivileged: true } => {
             test::run(&root, test::Scope::Unprivileged).map(drop)
+        }
+        Command::Bench { json, write, quick } => {
+            bench::run(&root, &bench::Options { json, write, quick })
         }
         Command::Tidy => tidy::run(&root),
         Command::Ci => ci::run(&root),

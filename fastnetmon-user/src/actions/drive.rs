@@ -139,15 +139,34 @@ impl Crew {
         self.shared.lock().waiting.len()
     }
 
-    /// Lets what waits and what runs come to its end; each has its own deadline.
-    pub fn finish(self) {
-        self.shared.lock().closed = true;
+    /// Lets what waits and what runs come to its end, within `patience`. Returns how many verdicts
+    /// nobody came to.
+    pub fn finish(self, patience: Duration) -> usize {
+        let mut queue = self.shared.lock();
+        queue.closed = true;
         self.shared.changed.notify_all();
-        for worker in self.workers {
+        let busy = |queue: &mut Queue| !(queue.waiting.is_empty() && queue.busy.is_empty());
+        queue = self
+            .shared
+            .changed
+            .wait_timeout_while(queue, patience, busy)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        let left = std::mem::take(&mut queue.waiting);
+        let is_done = queue.busy.is_empty();
+        drop(queue);
+        self.shared.changed.notify_all();
+        for verdict in &left {
+            let (host, what) = (verdict.ban().address, verdict.name());
+            warn!(%host, action = self.action, what, "Not done: the agent ends.");
+        }
+        // Who still works is past the deadline and ends with the process.
+        for worker in self.workers.into_iter().filter(|_| is_done) {
             if worker.join().is_err() {
                 error!(action = self.action, "A worker of an action panicked.");
             }
         }
+        left.len()
     }
 }
 
@@ -221,8 +240,8 @@ mod tests {
         const NAME: &'static str = "slow";
 
         fn carry_out(&mut self, verdict: &Verdict, _: Duration) -> Result<(), ActionError> {
-            if verdict.ban().address == IpAddr::from([192, 0, 2, 1]) {
-                self.go.recv().unwrap();
+            if verdict.ban().address == IpAddr::from([192, 0, 2, 1]) && self.go.recv().is_err() {
+                return Err(ActionError::Refused { reason: "nobody says go".into() });
             }
             Ok(())
         }
@@ -245,7 +264,19 @@ mod tests {
         assert_eq!(done.recv().unwrap().verdict, Verdict::Ban(ban(1)));
         go.send(()).unwrap();
         assert_eq!(done.recv().unwrap().verdict, Verdict::Unban(ban(1)));
-        crew.finish();
+        assert_eq!(crew.finish(Duration::from_secs(9)), 0);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_ever() {
+        let (go, wait) = bounded(0);
+        let (deeds, _done) = bounded(16);
+        let crew = Crew::start(&Slow { go: wait }, 1, Duration::from_secs(1), &deeds).unwrap();
+        for _ in 0..3 {
+            crew.hand(Verdict::Ban(ban(1))).unwrap();
+        }
+        assert_eq!(crew.finish(Duration::from_millis(50)), 2);
+        drop(go);
     }
 
     /// Fails until it was asked often enough.
@@ -268,10 +299,10 @@ mod tests {
         let crew = Crew::start(&Stubborn(3), 1, Duration::from_secs(1), &deeds).unwrap();
         crew.hand(Verdict::Ban(ban(1))).unwrap();
         assert_eq!(done.recv().unwrap().outcome, Ok(()));
-        crew.finish();
+        assert_eq!(crew.finish(Duration::from_secs(9)), 0);
         let crew = Crew::start(&Stubborn(99), 1, Duration::from_secs(1), &deeds).unwrap();
         crew.hand(Verdict::Ban(ban(1))).unwrap();
         assert!(matches!(done.recv().unwrap().outcome, Err(ActionError::Retry { .. })));
-        crew.finish();
+        assert_eq!(crew.finish(Duration::from_secs(9)), 0);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use self::drive::{Crew, Deed, Overflow};
 pub use self::script::Script;
-pub use self::settings::{Seconds, Settings};
+pub use self::settings::{Seconds, Settings, Workers};
 use crate::verdicts::Verdict;
 
 /// Something that can be done about a verdict.

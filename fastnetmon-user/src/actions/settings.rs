@@ -19,7 +19,7 @@ pub struct Settings {
     /// Seconds a call of the script may take.
     pub timeout_secs: Seconds,
     /// Calls that may run at the same time, each for another host.
-    pub concurrency: NonZeroU32,
+    pub concurrency: Workers,
 }
 
 impl Default for Settings {
@@ -29,7 +29,7 @@ impl Default for Settings {
             packets: NonZeroU32::MIN.saturating_add(99),
             details_deadline_secs: Seconds(5),
             timeout_secs: Seconds(30),
-            concurrency: NonZeroU32::MIN.saturating_add(7),
+            concurrency: Workers(8),
         }
     }
 }
@@ -60,5 +60,34 @@ impl TryFrom<u64> for Seconds {
 impl From<Seconds> for u64 {
     fn from(seconds: Seconds) -> Self {
         seconds.0
+    }
+}
+
+/// Calls side by side: 1 to 256, as each takes a thread and some descriptors.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Workers(u32);
+
+impl Workers {
+    /// How many.
+    pub const fn count(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for Workers {
+    type Error = String;
+
+    fn try_from(count: u32) -> Result<Self, String> {
+        if (1..=256).contains(&count) {
+            return Ok(Self(count));
+        }
+        Err(format!("`concurrency` is {count}: it can be 1 to 256"))
+    }
+}
+
+impl From<Workers> for u32 {
+    fn from(workers: Workers) -> Self {
+        workers.0
     }
 }

@@ -219,7 +219,7 @@ impl Queue {
                 let bytes = data.contents();
                 let wire_bytes = u32::try_from(bytes.len()).ok();
                 let starts = Starts::Ethernet;
-                intake.redirected(now, &Frame { bytes, starts, wire_bytes, packets: 1 });
+                intake.redirected(now, &Frame { bytes, starts, wire_bytes, piece: 0 });
             }
             taken += u64::try_from(count).unwrap_or_default();
             // SAFETY: these frames are ours since `consume`, are not looked at any more, and each

@@ -5,24 +5,28 @@
 //!
 //! **Invariant**: knows no counter. An engine decides what is shown, never how it is counted.
 
+mod af_packet;
 #[cfg(feature = "af-xdp")]
 mod af_xdp;
 #[cfg(not(feature = "af-xdp"))]
 #[path = "no_af_xdp.rs"]
 mod af_xdp;
 mod bound;
+mod packet_ring;
 mod settings;
 mod xdp;
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use fastnetmon_common::abi::{Hint, Stranger};
 
+pub use self::af_packet::AfPacketEngine;
 pub use self::af_xdp::AfXdpEngine;
 pub use self::bound::{Bound, RING, evidence_by};
-pub use self::settings::{EgressName, EngineName, RoleName, Settings, Tick};
+pub use self::settings::{EgressName, EngineName, RoleName, Settings, Threads, Tick};
 pub use self::xdp::XdpEngine;
-use crate::model::{Direction, HostId, Moment};
+use crate::model::{Direction, HostId, Moment, Sides};
 
 /// Where a frame begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,8 +46,9 @@ pub struct Frame<'a> {
     pub starts: Starts,
     /// Length on the wire; `None` when the engine cannot know.
     pub wire_bytes: Option<u32>,
-    /// How many packets of the wire it stands for (offload).
-    pub packets: u32,
+    /// Bytes of payload in each packet that offload cuts it into, or put it together from; 0: it is
+    /// one packet.
+    pub piece: u32,
 }
 
 /// A copy of a packet that was counted already.
@@ -63,6 +68,8 @@ pub struct Sample<'a> {
 
 /// Where an engine puts what it saw.
 pub trait Intake {
+    /// Nobody counted it yet. These ends of it are to be counted.
+    fn frame(&mut self, at: Moment, sides: Sides, frame: &Frame<'_>);
     /// The kernel counted it already: evidence only.
     fn sample(&mut self, sample: &Sample<'_>);
     /// A packet of an armed host was taken from the port. The kernel counted it already; which end
@@ -83,6 +90,13 @@ pub struct Polled {
     pub lost: u64,
 }
 
+impl AddAssign for Polled {
+    fn add_assign(&mut self, more: Self) {
+        self.taken += more.taken;
+        self.lost += more.lost;
+    }
+}
+
 /// Why an engine cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -92,6 +106,16 @@ pub enum CaptureError {
         /// Which engine.
         engine: &'static str,
         /// What happened.
+        reason: String,
+    },
+    /// A port cannot be opened.
+    #[error("interface `{interface}`: cannot {what}: {reason}")]
+    Refused {
+        /// Its interface.
+        interface: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says, and the remedy.
         reason: String,
     },
 }
@@ -110,4 +134,9 @@ pub trait Engine: Send + 'static {
         patience: Duration,
         intake: &mut impl Intake,
     ) -> Result<Polled, CaptureError>;
+
+    /// Why it sees less than it should, while it goes on with what is left and tries again.
+    fn trouble(&self) -> Option<CaptureError> {
+        None
+    }
 }

@@ -1,5 +1,6 @@
 //! `[capture]`: which packets, and how.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub struct Settings {
     pub egress: EgressName,
     /// Names of the interfaces.
     pub interfaces: Vec<String>,
+    /// Threads of an engine that counts by itself.
+    pub threads: Threads,
     /// Milliseconds between two readings.
     pub tick_ms: Tick,
     /// One packet in so many is kept, so that evidence begins before the attack; 0: none.
@@ -33,6 +36,7 @@ impl Default for Settings {
             role: RoleName::Uplink,
             egress: EgressName::Auto,
             interfaces: Vec::new(),
+            threads: Threads::default(),
             tick_ms: Tick::default(),
             sparse_every: 1024,
             decapsulate: false,
@@ -45,18 +49,24 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineName {
+    /// XDP in the driver where all ports can, else packet sockets.
+    Auto,
     /// XDP in the driver.
     Xdp,
     /// XDP in the stack.
     XdpGeneric,
+    /// Packet sockets.
+    AfPacket,
 }
 
 impl EngineName {
     /// As the configuration writes it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp_generic",
+            Self::AfPacket => "af_packet",
         }
     }
 }
@@ -81,6 +91,37 @@ pub enum EgressName {
     Tcx,
     /// A filter of the `clsact` qdisc.
     Clsact,
+}
+
+/// Capture threads: up to 64, or 0 for one for each CPU and eight at most.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Threads(u32);
+
+impl Threads {
+    /// How many that is where so many CPUs are.
+    pub fn number(self, cpus: NonZeroU32) -> NonZeroU32 {
+        NonZeroU32::new(self.0).unwrap_or_else(|| cpus.min(EIGHT))
+    }
+}
+
+const EIGHT: NonZeroU32 = NonZeroU32::new(8).unwrap();
+
+impl TryFrom<u64> for Threads {
+    type Error = String;
+
+    fn try_from(threads: u64) -> Result<Self, String> {
+        match u32::try_from(threads) {
+            Ok(threads @ 0..=64) => Ok(Self(threads)),
+            _ => Err(format!("`threads` is {threads}: it can be 1 to 64, or 0 for one a CPU")),
+        }
+    }
+}
+
+impl From<Threads> for u64 {
+    fn from(threads: Threads) -> Self {
+        threads.0.into()
+    }
 }
 
 /// Milliseconds between two readings: 10 to 1000. A counting word is exact for a second at

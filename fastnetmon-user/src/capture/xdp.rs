@@ -52,7 +52,7 @@ impl Engine for XdpEngine {
                         bytes,
                         starts: Starts::Ethernet,
                         wire_bytes: Some(sample.wire_len),
-                        packets: 1,
+                        piece: 0,
                     },
                 });
             }

@@ -17,6 +17,9 @@ use crate::client::{ClientError, Connection, Order, Screen};
 /// Between two pictures.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// Ctrl-C, as a key.
+const INTERRUPT: u8 = 3;
+
 /// Clear the screen, go to its beginning (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
@@ -28,7 +31,8 @@ impl Keys {
     fn raw() -> io::Result<Self> {
         let found = tcgetattr(io::stdin())?;
         let mut wanted = found.clone();
-        wanted.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        // Ctrl-C comes as a key: the terminal is to be given back before the process ends.
+        wanted.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
         wanted.special_codes[SpecialCodeIndex::VMIN] = 0;
         wanted.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(io::stdin(), OptionalActions::Now, &wanted)?;
@@ -65,7 +69,7 @@ pub fn watch(socket: &Path, mut order: Order, rows: usize) -> Result<(), anyhow:
         drop(out);
         for key in wait(keys.is_some())? {
             match key {
-                b'q' => return Ok(()),
+                b'q' | INTERRUPT => return Ok(()),
                 b'p' => order = Order::Packets,
                 b'b' => order = Order::Bytes,
                 _ => {}

@@ -78,10 +78,10 @@ pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
         Order::Bytes => client::Order::Bytes,
     };
     if *json {
-        say(&as_json(&fetch(&at.socket, *rows)?));
+        say(&as_json(&fetch(&at.socket, *rows)?))?;
     } else if *once {
         let status = fetch(&at.socket, *rows)?;
-        say(&Screen { status: &status, order, rows: *rows }.to_string());
+        say(&Screen { status: &status, order, rows: *rows }.to_string())?;
     } else {
         client::watch(&at.socket, order, *rows)
             .map_err(|error| Failure::Refused(error.to_string()))?;
@@ -91,13 +91,13 @@ pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
 
 pub(super) fn status(arguments: &Status) -> Result<(), Failure> {
     let status = fetch(&arguments.at.socket, 7)?;
-    say(&if arguments.json { as_json(&status) } else { sentences(&status) });
+    say(&if arguments.json { as_json(&status) } else { sentences(&status) })?;
     Ok(())
 }
 
 pub(super) fn bans(arguments: &Bans) -> Result<(), Failure> {
     let status = fetch(&arguments.at.socket, 0)?;
-    say(&if arguments.json { as_json(&status.bans) } else { client::bans(&status.bans) });
+    say(&if arguments.json { as_json(&status.bans) } else { client::bans(&status.bans) })?;
     Ok(())
 }
 
@@ -115,7 +115,7 @@ pub(super) fn unban(arguments: &Unban) -> Result<(), Failure> {
 
 fn order(socket: &Path, request: &Request) -> Result<(), Failure> {
     let done = Connection::open(socket).and_then(|mut open| open.order(request));
-    say(&done.map_err(failure)?);
+    say(&done.map_err(failure)?)?;
     Ok(())
 }
 
@@ -142,6 +142,7 @@ fn sentences(status: &control::Status) -> String {
     let control::Status {
         version,
         engine,
+        engine_reason,
         role,
         interfaces,
         uptime_secs,
@@ -155,6 +156,7 @@ fn sentences(status: &control::Status) -> String {
             "fastnetmon {version}, engine {engine}, {role} {}, up {uptime_secs} s",
             interfaces.join(",")
         ),
+        format!("engine    {engine}: {engine_reason}"),
         format!(
             "networks {}, IPv6 hosts {} of {}",
             status.networks, status.ipv6.hosts, status.ipv6.room

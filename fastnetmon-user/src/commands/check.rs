@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::{Failure, say};
-use crate::daemon::Settings;
+use crate::daemon::{self, Settings};
+use crate::kernel;
 use crate::networks;
 
 #[derive(Args, Debug)]
@@ -20,14 +21,21 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
     let input = |error: &dyn std::error::Error| Failure::Input(error.to_string());
     let settings = Settings::read(&arguments.config).map_err(|error| input(&error))?;
     let guarded = networks::read(&settings.networks).map_err(|error| input(&error))?;
-    networks::Plan::new(&guarded.ours, settings.networks.ipv6_hosts)
+    let (plan, _) = networks::Plan::new(&guarded.ours, settings.networks.ipv6_hosts)
         .map_err(|error| input(&error))?;
+    let cpus = kernel::possible_cpus().map_err(|error| input(&error))?;
+    let shape =
+        daemon::shape(&plan, cpus, settings.capture.max_table_mb).map_err(|error| input(&error))?;
     let in_force = toml::to_string(&settings).map_err(|error| input(&error))?;
 
     let mut text = format!("{}: understood. In force:\n\n{in_force}\n", arguments.config.display());
+    let megabytes = shape.bytes().div_ceil(1_000_000);
     let (ours, excused) = (guarded.ours.len(), guarded.whitelist.len());
     // Writing to a string cannot fail.
-    let _infallible = writeln!(text, "{ours} networks are guarded, {excused} never banned.");
+    let _infallible = writeln!(
+        text,
+        "{ours} networks are guarded, {excused} never banned; the tables take {megabytes} MB."
+    );
     for remark in &guarded.remarks {
         let _infallible = writeln!(text, "remark: {remark}");
     }
@@ -36,6 +44,6 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
         let _infallible =
             writeln!(text, "remark: there is no script at `{}` yet", script.display());
     }
-    say(&text);
+    say(&text)?;
     Ok(())
 }

@@ -60,7 +60,7 @@ pub(super) fn explain(arguments: &Arguments) -> Result<(), Failure> {
         let Some(packet) = reader.next_packet() else { break };
         number += 1;
         let packet = packet.map_err(|error| named(format!("frame {number}: {error}")))?;
-        say(&format!("{number}: {}", bench.explain(packet.data())?));
+        say(&format!("{number}: {}", bench.explain(packet.data())?))?;
     }
     if number == 0 {
         return Err(named("there is no frame in it".to_owned()));

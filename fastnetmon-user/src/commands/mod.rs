@@ -8,6 +8,7 @@ mod check;
 mod explain;
 mod run;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -84,16 +85,22 @@ enum Failure {
     Refused(String),
 }
 
-#[expect(clippy::print_stderr, reason = "a command speaks to whoever typed it")]
 fn complain(reason: &str, code: u8) -> ExitCode {
-    eprintln!("fastnetmon: {reason}");
+    // Where nobody listens, the exit code has to do.
+    let _unheard = writeln!(io::stderr(), "fastnetmon: {reason}");
     ExitCode::from(code)
 }
 
-#[expect(clippy::print_stdout, reason = "a command answers on its standard output")]
-fn say(text: &str) {
+/// Answers on the standard output. A reader that has had enough (`| head`) is no failure.
+fn say(text: &str) -> Result<(), Failure> {
     let text = text.trim_end_matches('\n');
-    if !text.is_empty() {
-        println!("{text}");
+    if text.is_empty() {
+        return Ok(());
+    }
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Refused(format!("cannot write the answer: {error}")))
+        }
+        _ => Ok(()),
     }
 }

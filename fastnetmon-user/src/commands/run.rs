@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.interface.is_empty() {
         settings.capture.interfaces.clone_from(&arguments.interface);
     }
-    daemon::start_logging(settings.log.level.name());
+    let _log = daemon::start_logging(settings.log.level.name());
     if arguments.config.is_none() {
         warn!("No configuration file was named; the defaults are in force.");
     }

@@ -95,6 +95,9 @@ pub struct Status {
     pub version: String,
     /// The engine that sees the packets.
     pub engine: String,
+    /// Why this one.
+    #[serde(default)]
+    pub engine_reason: String,
     /// `uplink` or `mirror`.
     pub role: String,
     /// How packets of banned hosts reach the agent: `ring`, `af_xdp (copy, 2 queues)`.

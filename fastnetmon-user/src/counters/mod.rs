@@ -14,4 +14,4 @@ mod writer;
 pub use self::evidence::Evidence;
 pub use self::scan::{Counters, Gain, House, Reading};
 pub use self::watch::{Glimpse, Watch};
-pub use self::writer::Writer;
+pub use self::writer::{Rules, Writer};

@@ -5,7 +5,7 @@
 //! reach the tick.
 
 use std::fs;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,14 +20,21 @@ use crate::control::{
     CodecError, Hello, LONGEST_REQUEST, PROTOCOL_VERSION, Reply, Request, Status, read_line,
     write_line,
 };
-use crate::daemon::StartError;
 use crate::daemon::tick::Wish;
+use crate::daemon::{StartError, clock};
+use crate::model::Moment;
 
 /// Clients at a time.
 const MOST: usize = 64;
 
-/// How long a client may be silent, and how long it may take to read.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a client may be silent.
+const SILENCE: Duration = Duration::from_mins(1);
+
+/// How long it may take over a line it has begun, and to read an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two attempts when the system has no descriptor for another client.
+const BREATH: Duration = Duration::from_millis(200);
 
 /// How long the tick may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -96,10 +103,19 @@ impl Door {
     pub(super) fn serve(&self, shown: &Arc<Mutex<Arc<Status>>>, wishes: &Sender<Wish>) {
         let inside = Arc::new(AtomicUsize::new(0));
         for stream in self.listener.incoming() {
-            let Ok(stream) = stream else { continue };
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    warn!(%error, "No client can be let in.");
+                    #[expect(clippy::disallowed_methods, reason = "a breath between two attempts")]
+                    std::thread::sleep(BREATH);
+                    continue;
+                }
+            };
             let guest = Guest::enter(&inside);
             if inside.load(Ordering::Relaxed) > MOST {
-                warn!("Too many clients at the control socket; one is turned away.");
+                debug!("Too many clients at the control socket; one is turned away.");
+                turn_away(&stream);
                 continue;
             }
             let (shown, wishes) = (Arc::clone(shown), wishes.clone());
@@ -133,19 +149,56 @@ impl Drop for Guest {
     }
 }
 
+fn hello() -> Hello {
+    Hello { fastnetmon: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL_VERSION }
+}
+
+/// Tells a client that there is no room, as far as it listens.
+fn turn_away(stream: &UnixStream) {
+    let mut writer = stream;
+    let reason = format!("{MOST} clients are served already: try again");
+    // It may have gone, or not listen: it is turned away all the same.
+    let _unheard = stream
+        .set_write_timeout(Some(BREATH))
+        .map_err(CodecError::from)
+        .and_then(|()| write_line(&mut writer, &hello()))
+        .and_then(|()| write_line(&mut writer, &Reply::Refused { reason }));
+}
+
+/// A client's words. It may be silent for a while, but a line it has begun has a deadline: one byte
+/// now and then keeps nobody else out.
+struct Patient<'a> {
+    stream: &'a UnixStream,
+    until: Option<Moment>,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = match self.until {
+            None => SILENCE,
+            Some(until) => until.since(clock::now()),
+        };
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let read = self.stream.read(buffer)?;
+        self.until.get_or_insert_with(|| clock::now() + PATIENCE);
+        Ok(read)
+    }
+}
+
 fn attend(
     stream: &UnixStream,
     shown: &Mutex<Arc<Status>>,
     wishes: &Sender<Wish>,
 ) -> Result<(), CodecError> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut writer = stream;
-    let hello =
-        Hello { fastnetmon: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL_VERSION };
-    write_line(&mut writer, &hello)?;
-    let mut reader = BufReader::new(stream);
+    write_line(&mut writer, &hello())?;
+    let mut reader = BufReader::new(Patient { stream, until: None });
     loop {
+        reader.get_mut().until = None;
         let reply = match read_line::<Request>(&mut reader, LONGEST_REQUEST) {
             Ok(Request::Status { hosts }) => {
                 let latest = Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner));

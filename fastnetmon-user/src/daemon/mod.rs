@@ -1,13 +1,14 @@
 //! The house as a process: reads the clock, owns the threads, sees every room.
 //!
-//! [`settings`] composes what the rooms want, [`pipeline`] wires them, [`control`] lets operators
-//! in.
+//! [`settings`] composes what the rooms want, [`engines`] chooses who sees the packets,
+//! [`pipeline`] wires them, [`control`] lets operators in.
 //!
 //! **Invariant**: the agent runs whole or not at all. Whatever can fail is done before the first
 //! thread is started, and a failure names the thing, the place and the remedy.
 
 pub mod clock;
 mod control;
+mod engines;
 mod logging;
 mod pipeline;
 mod privileges;
@@ -16,7 +17,8 @@ mod tick;
 
 use tracing::info;
 
-pub use self::logging::start as start_logging;
+pub use self::engines::shape;
+pub use self::logging::{Log, start as start_logging};
 pub use self::pipeline::StartError;
 pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 
@@ -25,7 +27,7 @@ pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 /// # Errors
 /// When it cannot start, or its capture breaks.
 pub fn run(settings: &Settings) -> Result<(), StartError> {
-    privileges::check()?;
+    privileges::check(settings.capture.engine)?;
     let running = pipeline::start(settings)?;
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
     running.wait()

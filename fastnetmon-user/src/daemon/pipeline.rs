@@ -3,7 +3,7 @@
 //! ```text
 //!  capture: std threads                           tick: one std thread                     actions: std threads
 //!  Engine::poll ─► Writer                         (now given by the clock)
-//!  kernel programs ────────► rows ──── read ────► Counters ─► RateTable ─► Judge ─ bounded ─► Crew ─► Script
+//!  or kernel programs ─────► rows ──── read ────► Counters ─► RateTable ─► Judge ─ bounded ─► Crew ─► Script
 //!      │ hint, stranger: wakes the tick early ────────▲                     ▲    │
 //!      └ samples, frames ─► Evidence ◄── arm ── on Verdict::Ban                   Order  ▼
 //!                        └── take, when full or due ─► Verdict::Details       Status ◄─ control: std threads
@@ -12,7 +12,6 @@
 //! **Invariant**: everything that can fail is done before the first thread starts; what was done is
 //! undone by dropping it.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,25 +19,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fastnetmon_common::table::Limit;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::actions::{Crew, Script};
-use crate::capture::{
-    self, AfXdpEngine, Bound, EgressName, Engine, EngineName, Polled, RoleName, XdpEngine,
-};
+use crate::capture::{CaptureError, Engine, EngineName, Polled, RoleName};
 use crate::control::Status;
-use crate::counters::{Counters, Evidence, Writer};
+use crate::counters::{Evidence, Rules, Writer};
+use crate::daemon::Settings;
 use crate::daemon::control::Door;
+use crate::daemon::engines::{self, Chosen, Eyes};
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock};
-use crate::kernel::{self, Attached, Egress, Frozen, KernelError, Mode, Port, Role, Support};
-use crate::model::Direction;
-use crate::networks::{self, Guarded, NetworksError, Plan, PlanError, Territory};
+use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
+use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::rates::WINDOW;
-use crate::tables::{Parts, Shape};
 use crate::verdicts::{Judge, Policy};
 
 /// Notices that wait for the tick, at most.
@@ -46,9 +41,6 @@ const NOTICES: usize = 65_536;
 
 /// How long the capture thread waits for the rings before it looks at the stop flag.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-/// The kernel's window is about this long.
-const HINT_WINDOW: Duration = Duration::from_millis(128);
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +71,7 @@ pub enum StartError {
     Plan(#[from] PlanError),
     /// They need more memory than is allowed.
     #[error(
-        "the tables would take {needed} MB ({slots} lines × 128 bytes × {writers} CPUs, and the \
+        "the tables would take {needed} MB ({slots} lines × 128 bytes × {writers} rows, and the \
          directory) and `max_table_mb` is {allowed}: guard fewer networks or allow more"
     )]
     Memory {
@@ -103,6 +95,9 @@ pub enum StartError {
     /// The kernel refuses.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// An engine of ours cannot open its ports.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The system refuses.
     #[error("cannot {what}: {source}")]
     System {
@@ -125,8 +120,12 @@ pub(super) struct Running {
     stopping: Arc<AtomicBool>,
     tick: JoinHandle<Crew>,
     captures: Vec<JoinHandle<()>>,
-    attached: Attached,
+    attached: Option<Attached>,
     door: Arc<Door>,
+    /// How long scripts may take when the agent ends.
+    farewell: Duration,
+    /// Once set, the next signal ends the process at once.
+    hurry: Arc<AtomicBool>,
 }
 
 /// Does everything that can fail, then starts the threads.
@@ -136,66 +135,53 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     for remark in &guarded.remarks {
         info!("{remark}.");
     }
-    let Guarded { ours, whitelist, .. } = guarded;
-    let (plan, writes) = Plan::new(&ours, settings.networks.ipv6_hosts)?;
-    let shape = shape(&plan, settings)?;
+    let Guarded { ours, named, whitelist, .. } = guarded;
+    let system = |what| move |source| StartError::System { what, source };
+    let hurry = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&hurry))
+            .map_err(system("listen for signals"))?;
+    }
     // Before the threads, so that each of them leaves these signals to this one.
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|source| StartError::System { what: "listen for signals", source })?;
     let door = Door::open(&settings.control.socket)?;
 
-    let support = Support::of_this_kernel()?;
-    for remark in support.remarks() {
-        warn!("{remark}");
-    }
-    let (mut object, parts, rings) = kernel::load(Frozen {
-        shape,
-        sparse_every: settings.capture.sparse_every,
-        decapsulate: settings.capture.decapsulate,
-        load_bytes: support.load_bytes,
-    })?;
-    let Parts { lines, directory, mut flags, limits } = parts;
-    let is_mirror = settings.capture.role == RoleName::Mirror;
-    if is_mirror {
-        flags = flags.redirecting();
-    }
-    let territory = Territory::new(ours, plan, &writes, shape, vec![directory], vec![flags]);
-    let limit = hint_limit(settings, &ports, shape.writers);
-    for direction in Direction::BOTH {
-        limits.set(0, direction, limit);
-    }
-    let started = clock::now();
-    let counters = Counters::new(vec![lines], started);
-    let sockets = if is_mirror { Some(object.sockets()?) } else { None };
-    let attached = kernel::attach(object, &ports, egress(settings.capture.egress, support))?;
-    let (takers, bound) = sockets
-        .map_or((None, Vec::new()), |sockets| AfXdpEngine::open(sockets, &ports, clock::now));
-    tell(&bound);
+    let Chosen { engine, reason, evidence: shown_by, counters, mut territory, attached, eyes } =
+        engines::choose(settings, &ports, &ours)?;
+    territory.name(named);
 
     let evidence = Arc::new(Evidence::default());
     let lost_notices = Arc::new(AtomicU64::new(0));
-    let (ring, taker) = (Arc::new(Lookout::default()), Arc::new(Lookout::default()));
+    let rings = match &eyes {
+        Eyes::Kernel(..) => 1,
+        Eyes::Own(threads) => threads.len(),
+    };
+    let rings: Vec<Arc<Lookout>> = (0..rings).map(|_| Arc::default()).collect();
+    let taker = Arc::new(Lookout::default());
     let about = About {
-        engine: settings.capture.engine.name(),
+        engine,
+        engine_reason: reason,
+        follows: matches!(eyes, Eyes::Own(_)),
         role: role_name(settings.capture.role),
-        evidence: capture::evidence_by(&bound),
+        evidence: shown_by,
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
-        started,
+        started: counters.last(),
     };
     let shown = Arc::new(Mutex::new(Arc::new(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine: about.engine.to_owned(),
+        engine_reason: about.engine_reason.clone(),
         role: about.role.to_owned(),
         evidence: about.evidence.clone(),
         interfaces: about.interfaces.clone(),
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
         ..Status::default()
     })));
-    let system = |what| move |source| StartError::System { what, source };
     let (deeds, done) = bounded(1024);
     let crew = Crew::start(
         &Script::new(settings.notify.script.clone()),
-        settings.notify.concurrency.get(),
+        settings.notify.concurrency.count(),
         settings.notify.timeout_secs.duration(),
         &deeds,
     )
@@ -209,7 +195,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         packets: settings.notify.packets.get(),
         crew,
         lost_notices: Arc::clone(&lost_notices),
-        ring: Arc::clone(&ring),
+        rings: rings.clone(),
         taker: Arc::clone(&taker),
         shown: Arc::clone(&shown),
         about,
@@ -222,17 +208,26 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let (stop, stopped) = bounded::<()>(0);
     let (end, ended) = bounded(4);
     let stopping = Arc::new(AtomicBool::new(false));
-    let mut engine = XdpEngine::new(rings);
     let writer = || Writer::new(Arc::clone(&evidence), notices.clone(), Arc::clone(&lost_notices));
-    let mut captures = vec![spawn("capture", &end, {
-        let (stopping, writer) = (Arc::clone(&stopping), writer());
-        move || capture(&mut engine, writer, &stopping, &ring)
-    })?];
-    if let Some(mut engine) = takers {
-        captures.push(spawn("af_xdp", &end, {
-            let (stopping, writer) = (Arc::clone(&stopping), writer());
-            move || capture(&mut engine, writer, &stopping, &taker)
-        })?);
+    let mut captures = Vec::new();
+    match eyes {
+        Eyes::Kernel(drains, takes) => {
+            let lookout = rings.into_iter().next().unwrap_or_default();
+            captures.push(look("capture", &end, &stopping, *drains, writer(), lookout)?);
+            if let Some(takes) = takes {
+                captures.push(look("af_xdp", &end, &stopping, *takes, writer(), taker)?);
+            }
+        }
+        Eyes::Own(threads) => {
+            let rules = Rules {
+                sparse_every: settings.capture.sparse_every,
+                decapsulate: settings.capture.decapsulate,
+            };
+            for ((engine, row), lookout) in threads.into_iter().zip(rings) {
+                let writer = writer().counting(row, rules);
+                captures.push(look("capture", &end, &stopping, engine, writer, lookout)?);
+            }
+        }
     }
     let tick = spawn("tick", &end, move || {
         // Held here, so that the channel stays open when the capture breaks.
@@ -244,13 +239,26 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         let door = Arc::clone(&door);
         move || door.serve(&shown, &wishes)
     })?;
-    Ok(Running { signals, stop, ended, stopping, tick, captures, attached, door })
+    // One call's deadline, and the moment in which a call that hangs is ended.
+    let farewell = settings.notify.timeout_secs.duration() + Duration::from_secs(3);
+    Ok(Running { signals, stop, ended, stopping, tick, captures, attached, door, farewell, hurry })
 }
 
 impl Running {
     /// Waits for a signal or for the end of a thread that should not end.
     pub(super) fn wait(self) -> Result<(), StartError> {
-        let Self { mut signals, stop, ended, stopping, tick, captures, attached, door } = self;
+        let Self {
+            mut signals,
+            stop,
+            ended,
+            stopping,
+            tick,
+            captures,
+            attached,
+            door,
+            farewell,
+            hurry,
+        } = self;
         let handle = signals.handle();
         let (asked, asks) = bounded(1);
         let listener = std::thread::Builder::new()
@@ -271,6 +279,8 @@ impl Running {
             }
             recv(ended) -> name => Err(StartError::Thread(name.unwrap_or("unknown"))),
         };
+        // A second signal ends the process at once.
+        hurry.store(true, Ordering::Relaxed);
         // The port first: whatever follows, traffic flows as if we had never been there.
         drop(attached);
         door.close();
@@ -282,7 +292,12 @@ impl Running {
             }
         }
         match tick.join() {
-            Ok(crew) => crew.finish(),
+            Ok(crew) => {
+                let left = crew.finish(farewell);
+                if left > 0 {
+                    error!(left, "Calls of the script were not made before the end.");
+                }
+            }
             Err(_panic) => error!("The tick thread panicked."),
         }
         handle.close();
@@ -317,28 +332,47 @@ fn spawn<T: Send + 'static>(
         .map_err(|source| StartError::System { what: "start a thread", source })
 }
 
+/// Starts a thread that looks with this engine.
+fn look(
+    name: &'static str,
+    end: &Sender<&'static str>,
+    stopping: &Arc<AtomicBool>,
+    mut engine: impl Engine,
+    writer: Writer,
+    lookout: Arc<Lookout>,
+) -> Result<JoinHandle<()>, StartError> {
+    let stopping = Arc::clone(stopping);
+    spawn(name, end, move || capture(&mut engine, writer, &stopping, &lookout))
+}
+
 /// Looks until it is told to stop. A capture that breaks is an alarm, and tried again.
 fn capture(engine: &mut impl Engine, mut writer: Writer, stopping: &AtomicBool, lookout: &Lookout) {
     while !stopping.load(Ordering::Relaxed) {
         let outcome = engine.poll(PATIENCE, &mut writer);
-        let mut alarm = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
+        let is_broken = outcome.is_err();
+        let trouble = match outcome {
             Ok(Polled { taken, lost }) => {
                 lookout.taken.fetch_add(taken, Ordering::Relaxed);
                 lookout.lost.fetch_add(lost, Ordering::Relaxed);
-                if alarm.take().is_some() {
-                    info!("The capture works again.");
-                }
+                engine.trouble()
             }
-            Err(error) => {
+            Err(error) => Some(error),
+        };
+        let mut alarm = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            None if alarm.take().is_some() => info!("The capture works again."),
+            None => {}
+            Some(error) => {
                 if alarm.is_none() {
                     error!(%error, "The capture is broken; it is tried again.");
                 }
                 *alarm = Some(error.to_string());
-                drop(alarm);
-                #[expect(clippy::disallowed_methods, reason = "a breath between two attempts")]
-                std::thread::sleep(PATIENCE);
             }
+        }
+        drop(alarm);
+        if is_broken {
+            #[expect(clippy::disallowed_methods, reason = "a breath between two attempts")]
+            std::thread::sleep(PATIENCE);
         }
     }
 }
@@ -358,36 +392,12 @@ fn ports(settings: &Settings) -> Result<Vec<Port>, StartError> {
                 RoleName::Mirror => Role::Mirror,
             },
             mode: match capture.engine {
-                EngineName::Xdp => Mode::Native,
                 EngineName::XdpGeneric => Mode::Generic,
+                EngineName::Auto | EngineName::Xdp | EngineName::AfPacket => Mode::Native,
             },
         });
     }
     if ports.is_empty() { Err(StartError::NoInterface) } else { Ok(ports) }
-}
-
-/// Says how packets of banned hosts will come.
-fn tell(bound: &[Bound]) {
-    for port in bound {
-        let (interface, queues) = (&port.interface, port.queues);
-        let with = port.zero_copy + port.copy;
-        if with > 0 {
-            let (way, because) = (port.way(), port.copied_because.as_deref());
-            info!(interface, sockets = with, %way, because, "Packets of banned hosts come by AF_XDP.");
-        }
-        if let Some(reason) = &port.refused {
-            let without = queues.saturating_sub(with);
-            warn!(interface, without, %reason, "Queues have no AF_XDP socket; copies come through the ring.");
-        }
-    }
-}
-
-const fn egress(named: EgressName, support: Support) -> Egress {
-    match named {
-        EgressName::Auto if support.tcx => Egress::Tcx,
-        EgressName::Auto | EgressName::Clsact => Egress::Clsact,
-        EgressName::Tcx => Egress::Tcx,
-    }
 }
 
 const fn role_name(role: RoleName) -> &'static str {
@@ -395,35 +405,6 @@ const fn role_name(role: RoleName) -> &'static str {
         RoleName::Uplink => "uplink",
         RoleName::Mirror => "mirror",
     }
-}
-
-fn shape(plan: &Plan, settings: &Settings) -> Result<Shape, StartError> {
-    let writers = kernel::possible_cpus()?;
-    let shape = plan.shape(writers, seed());
-    let needed = shape.bytes().div_ceil(1_000_000);
-    let allowed = settings.capture.max_table_mb;
-    if needed > allowed {
-        let (slots, writers) = (shape.slots, writers.get());
-        return Err(StartError::Memory { needed, allowed, slots, writers });
-    }
-    Ok(shape)
-}
-
-/// Not known to those who choose addresses.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0)
-}
-
-/// A row's share of the threshold within the kernel's window: all rows may receive, and a burst may
-/// lie across two windows.
-fn hint_limit(settings: &Settings, ports: &[Port], writers: NonZeroU32) -> Limit {
-    let names: Vec<&str> = ports.iter().map(|port| port.interface.as_str()).collect();
-    let rows = u64::from(kernel::receiving_cpus(&names, writers.get()));
-    let pps = u64::from(settings.thresholds.pps);
-    let within = pps * u64::try_from(HINT_WINDOW.as_millis()).unwrap_or(128) / 1000;
-    let packets = u32::try_from(within / rows / 2).unwrap_or(u32::MAX).max(1);
-    Limit { packets, bytes16: 0 }
 }
 
 /// A counting word is exact for 1.5 s at 100 Gbit/s, for longer at less.

@@ -5,20 +5,43 @@
 
 use std::fs;
 
+use crate::capture::EngineName;
 use crate::daemon::StartError;
 
 /// What attaching and counting needs (linux/capability.h). Before Linux 5.8 the first two are part
 /// of `CAP_SYS_ADMIN`, which includes them here as well.
 const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_ADMIN", 12)];
 const SYS_ADMIN: u32 = 21;
+/// What packet sockets need, promiscuous mode included.
+const NET_RAW: (&str, u32) = ("CAP_NET_RAW", 13);
 
 /// Refuses to go on without them.
-pub(super) fn check() -> Result<(), StartError> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // Without /proc the kernel's own refusal has to do.
-    let Some(held) = effective(&status) else { return Ok(()) };
-    let missing = missing(held);
+pub(super) fn check(engine: EngineName) -> Result<(), StartError> {
+    let missing = missing_for(engine, held());
     if missing.is_empty() { Ok(()) } else { Err(StartError::Capabilities { missing }) }
+}
+
+/// What we may not do with XDP.
+pub(super) fn missing_for_xdp() -> Vec<&'static str> {
+    missing(held())
+}
+
+/// Without /proc the kernel's own refusal has to do.
+fn held() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&status).unwrap_or(u64::MAX)
+}
+
+/// Either will do for `auto`; it is XDP that should be named.
+fn missing_for(engine: EngineName, held: u64) -> Vec<&'static str> {
+    let (name, number) = NET_RAW;
+    let has_raw = held & (1 << number) != 0;
+    match engine {
+        EngineName::AfPacket if !has_raw => vec![name],
+        EngineName::Auto if !has_raw => missing(held),
+        EngineName::AfPacket | EngineName::Auto => Vec::new(),
+        EngineName::Xdp | EngineName::XdpGeneric => missing(held),
+    }
 }
 
 fn effective(status: &str) -> Option<u64> {
@@ -50,5 +73,16 @@ mod tests {
         assert_eq!(missing(1 << SYS_ADMIN), ["CAP_NET_ADMIN"]);
         assert_eq!(missing(1 << 39 | 1 << 12), ["CAP_PERFMON"]);
         assert_eq!(effective("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn packet_sockets_need_less() {
+        let raw = 1 << NET_RAW.1;
+        assert!(missing_for(EngineName::AfPacket, raw).is_empty());
+        assert_eq!(missing_for(EngineName::AfPacket, !raw), ["CAP_NET_RAW"]);
+        assert!(missing_for(EngineName::Auto, raw).is_empty());
+        assert!(missing_for(EngineName::Auto, !raw).is_empty());
+        assert_eq!(missing_for(EngineName::Auto, 0), missing(0));
+        assert_eq!(missing_for(EngineName::Xdp, raw), missing(0));
     }
 }

@@ -136,10 +136,17 @@ mod tests {
     fn an_error_has_file_line_and_what_was_expected() {
         check("[capture]\n\nengin = \"xdp\"\n", "conf:3: TOML parse error at line 3, column 1");
         check("[capture]\nengin = \"xdp\"\n", "unknown field `engin`, expected one of `engine`");
-        check("[capture]\nengine = \"netmap\"\n", "unknown variant `netmap`, expected `xdp`");
+        check(
+            "[capture]\nengine = \"netmap\"\n",
+            "unknown variant `netmap`, expected one of `auto`",
+        );
         check("[thresholds]\npps = 0\n", "`pps` is 0, which would ban every host");
         check("[thresholds]\npps = -1\n", "conf:2: ");
         check("[capture]\ntick_ms = 5000\n", "`tick_ms` is 5000: it can be 10 to 1000");
+        check(
+            "[capture]\nthreads = 65\n",
+            "`threads` is 65: it can be 1 to 64, or 0 for one a CPU",
+        );
         check("[notify]\npackets = 0\n", "conf:2: ");
         check("[notify]\ntimeout_secs = 0\n", "0 is no deadline: it can be 1 to 3600 seconds");
         check("ban = 5\n", "conf:1: ");

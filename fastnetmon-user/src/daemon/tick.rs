@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::actions::{Crew, Deed};
 use crate::control::{self, Status};
-use crate::counters::{Counters, Evidence, Reading, Watch};
+use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::clock;
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Moment, Tally};
@@ -51,8 +51,8 @@ pub(super) struct Tick {
     pub(super) packets: u32,
     pub(super) crew: Crew,
     pub(super) lost_notices: Arc<AtomicU64>,
-    /// The thread that drains the rings.
-    pub(super) ring: Arc<Lookout>,
+    /// The threads that drain the rings, the kernel's or their own.
+    pub(super) rings: Vec<Arc<Lookout>>,
     /// The thread that takes packets from sockets, where there is one.
     pub(super) taker: Arc<Lookout>,
     pub(super) shown: Arc<Mutex<Arc<Status>>>,
@@ -78,6 +78,10 @@ pub(super) struct Lookout {
 #[derive(Clone, Debug)]
 pub(super) struct About {
     pub(super) engine: &'static str,
+    /// Why this one.
+    pub(super) engine_reason: String,
+    /// An interface that is made anew is seen again without our being restarted.
+    pub(super) follows: bool,
     pub(super) role: &'static str,
     pub(super) evidence: String,
     pub(super) interfaces: Vec<String>,
@@ -104,6 +108,8 @@ struct Missed {
     total: u64,
     down: Vec<String>,
     anew: Vec<String>,
+    /// When the system is asked again: it tells of every interface there is, wanted or not.
+    next: Moment,
 }
 
 impl Tick {
@@ -125,7 +131,7 @@ impl Tick {
             overflows: 0,
             failures: (0, String::new()),
         };
-        state.missed.read(&state.tick.about.interfaces);
+        state.missed.look(clock::now(), &state.tick.about);
         let mut next_reading = state.tick.counters.last() + state.tick.span;
         let mut next_glance = Moment::default();
         loop {
@@ -135,6 +141,8 @@ impl Tick {
                 // A reading that came late does not make the next ones crowd.
                 next_reading = (next_reading + state.tick.span).max(now + state.tick.span / 2);
             }
+            // A reading takes its time: what came meanwhile belongs to a later moment.
+            let now = clock::now();
             if state.is_restless() && now >= next_glance {
                 state.glance(now);
                 next_glance = now + GLANCE;
@@ -191,13 +199,13 @@ impl State {
     /// The whole round: counters, rates, verdicts, report.
     fn read(&mut self, now: Moment) {
         let cpu = clock::thread_cpu();
-        let mut reading = self.tick.counters.read(now);
-        if reading.span > self.tick.longest {
+        let reading = self.tick.counters.read(now);
+        let is_late = reading.span > self.tick.longest;
+        if is_late {
             self.gaps += 1;
-            error!(span = ?reading.span, longest = ?self.tick.longest, "A reading came too late to be exact and is left out.");
-            reading = Reading { at: now, span: reading.span, ..Reading::default() };
+            error!(span = ?reading.span, longest = ?self.tick.longest, "A reading came too late to tell speeds; its packets count in the totals only.");
         }
-        self.tick.territory.read(reading.gains.iter().map(|gain| gain.host));
+        self.tick.territory.read(now, reading.gains.iter().map(|gain| gain.host));
         if !self.watch.is_empty() {
             let gains: HashMap<_, _> = reading
                 .gains
@@ -208,13 +216,19 @@ impl State {
                 gains.get(&(host, direction)).copied().unwrap_or_default()
             });
         }
-        self.latest = self.rates.advance(reading);
-        let Tick { judge, territory, .. } = &mut self.tick;
-        let verdicts = judge.weigh(&self.latest, |host| territory.address(host));
-        for verdict in verdicts {
-            self.pronounce(now, verdict);
+        if is_late {
+            // Nobody is banned or let go by it.
+            let totals = self.rates.skip(&reading);
+            self.latest = RateFrame { at: now, rates: Vec::new(), totals };
+        } else {
+            self.latest = self.rates.advance(reading);
+            let Tick { judge, territory, .. } = &mut self.tick;
+            let verdicts = judge.weigh(&self.latest, |host| territory.address(host));
+            for verdict in verdicts {
+                self.pronounce(now, verdict);
+            }
         }
-        self.missed.read(&self.tick.about.interfaces);
+        self.missed.look(now, &self.tick.about);
         for deed in self.tick.done.try_iter() {
             if let Err(error) = deed.outcome {
                 self.failures = (self.failures.0 + 1, error.to_string());
@@ -384,6 +398,7 @@ impl State {
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: about.engine.to_owned(),
+            engine_reason: about.engine_reason.clone(),
             role: about.role.to_owned(),
             evidence: about.evidence.clone(),
             interfaces: about.interfaces.clone(),
@@ -394,7 +409,7 @@ impl State {
                 internal: traffic(totals.internal),
                 other: traffic(totals.other),
             },
-            packets: packets(totals, self.missed.total, &self.tick.taker),
+            packets: packets(totals, self.dropped(), &self.tick.taker),
             bans: judge.standing().map(|ban| shown_ban(ban, wall)).collect(),
             hosts: control::Hosts {
                 incoming_packets: show(incoming.by_packets),
@@ -416,14 +431,22 @@ impl State {
         *shown = Arc::new(status);
     }
 
+    /// What was lost before it was counted: at the ports, and in rings of our own.
+    fn dropped(&self) -> u64 {
+        let rings = self.tick.rings.iter();
+        self.missed.total + rings.map(|ring| ring.lost.load(Ordering::Relaxed)).sum::<u64>()
+    }
+
     fn alarms(&self) -> Vec<String> {
         let mut alarms = Vec::new();
-        for lookout in [&self.tick.ring, &self.tick.taker] {
+        for lookout in self.tick.rings.iter().chain([&self.tick.taker]) {
             let broken = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(reason) = broken.as_ref() {
                 alarms.push(format!("The capture is broken: {reason}."));
             }
         }
+        // Threads that look at one port say the same.
+        alarms.dedup();
         for interface in &self.missed.down {
             alarms.push(format!("Interface `{interface}` is gone or down: nothing is seen there."));
         }
@@ -434,7 +457,7 @@ impl State {
             ));
         }
         if self.gaps > 0 {
-            alarms.push(format!("{} readings came too late and are left out.", self.gaps));
+            alarms.push(format!("{} readings came too late to tell speeds.", self.gaps));
         }
         let lost = self.tick.lost_notices.load(Ordering::Relaxed);
         if lost > 0 {
@@ -452,16 +475,21 @@ impl State {
 }
 
 impl Missed {
-    fn read(&mut self, watched: &[String]) {
+    fn look(&mut self, now: Moment, about: &About) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + Duration::from_secs(1);
         let Ok(there) = kernel::interfaces() else { return };
         self.down.clear();
         self.anew.clear();
-        for name in watched {
+        for name in &about.interfaces {
             let Some(interface) = there.get(name).filter(|interface| interface.up) else {
                 self.down.push(name.clone());
                 continue;
             };
             match self.last.get_mut(name) {
+                Some(last) if last.index != interface.index && about.follows => *last = *interface,
                 // The programs hang on the one that is gone.
                 Some(last) if last.index != interface.index => self.anew.push(name.clone()),
                 Some(last) => {

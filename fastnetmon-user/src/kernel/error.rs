@@ -60,7 +60,7 @@ pub enum KernelError {
     /// The driver cannot run XDP.
     #[error(
         "interface `{interface}`: its driver does not run XDP natively ({source}); set `engine = \
-         \"xdp_generic\"` to run it in the stack, slower"
+         \"xdp_generic\"` to run it in the stack, slower, or `engine = \"af_packet\"` to count copies"
     )]
     NotNative {
         /// The interface.
@@ -110,6 +110,24 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Why XDP cannot be had here, in a few words; `None` when another way to count meets the same.
+    pub fn without_xdp(&self) -> Option<String> {
+        match self {
+            Self::TooOld { release } => {
+                Some(format!("the kernel is {release}, and XDP counting needs Linux 5.9"))
+            }
+            Self::NotNative { interface, source } => {
+                Some(format!("the driver of `{interface}` does not run XDP natively ({source})"))
+            }
+            Self::TooLong { interface, .. } => {
+                Some(format!("the MTU of `{interface}` is too large for native XDP"))
+            }
+            Self::Busy { interface } => Some(format!("`{interface}` has an XDP program already")),
+            Self::Load { .. } | Self::Attach { .. } => Some(self.to_string()),
+            _ => None,
+        }
+    }
+
     /// Reads the kernel's answer to an attempt to attach XDP.
     pub(super) fn of_xdp(interface: &str, mode: Mode, source: io::Error) -> Self {
         let interface = interface.to_owned();

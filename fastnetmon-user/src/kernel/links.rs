@@ -64,6 +64,7 @@ fn xdp(object: &mut Object, name: &'static str, port: &Port) -> Result<Held, Ker
 
 fn egress(object: &mut Object, interface: &str) -> Result<Held, KernelError> {
     const WHAT: &str = "the classifier of what leaves";
+    leave_nothing(interface);
     let program = object.classifier(program::TC_EGRESS)?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program
@@ -90,14 +91,19 @@ fn clsact(object: &mut Object, interface: &str) -> Result<Held, KernelError> {
             });
         }
     }
-    // Nothing there is what is hoped for.
-    let _none = qdisc_detach_program(interface, TcAttachType::Egress, program::TC_EGRESS);
+    leave_nothing(interface);
     let options = TcAttachOptions::Netlink(NlOptions::default());
     let id = program
         .attach_with_options(interface, TcAttachType::Egress, options)
         .map_err(|error| cannot(interface, WHAT, &error))?;
     let link = program.take_link(id).map_err(|error| cannot(interface, WHAT, &error))?;
     Ok(Held::Filter(link))
+}
+
+/// Takes off a filter that a killed agent left behind.
+fn leave_nothing(interface: &str) {
+    // Nothing there is what is hoped for.
+    let _none = qdisc_detach_program(interface, TcAttachType::Egress, program::TC_EGRESS);
 }
 
 fn cannot(interface: &str, what: &'static str, error: &ProgramError) -> KernelError {

@@ -18,7 +18,9 @@ use std::num::NonZeroU32;
 
 pub use self::error::KernelError;
 pub use self::object::{Frozen, Object};
-pub use self::ports::{Interface, interfaces, receive_queues, receiving_cpus, speed_mbps};
+pub use self::ports::{
+    Interface, interfaces, must_exist, receive_queues, receiving_cpus, speed_mbps,
+};
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};
 pub use self::support::Support;

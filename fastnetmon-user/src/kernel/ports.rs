@@ -72,7 +72,10 @@ pub fn interfaces() -> io::Result<BTreeMap<String, Interface>> {
 }
 
 /// Refuses a name no interface has.
-pub(super) fn must_exist(interface: &str) -> Result<(), KernelError> {
+///
+/// # Errors
+/// With the names there are.
+pub fn must_exist(interface: &str) -> Result<(), KernelError> {
     let there = interfaces().unwrap_or_default();
     if there.contains_key(interface) {
         return Ok(());

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use crate::model::Prefix;
@@ -15,6 +16,8 @@ use crate::networks::{PrefixSet, Settings, openvz};
 pub struct Guarded {
     /// What is counted.
     pub ours: PrefixSet,
+    /// IPv6 hosts that are listed one by one, maybe within a network that is listed as well.
+    pub named: Vec<Ipv6Addr>,
     /// What is counted and never banned.
     pub whitelist: PrefixSet,
     /// What the operator should know.
@@ -146,9 +149,17 @@ pub fn read(settings: &Settings) -> Result<Guarded, NetworksError> {
             return Err(NetworksError::Unreadable { file: settings.whitelist.clone(), source });
         }
     };
+    let named = listed
+        .iter()
+        .chain(&containers)
+        .filter_map(|prefix| match prefix.address() {
+            IpAddr::V6(address) if prefix.len() == 128 => Some(address),
+            _ => None,
+        })
+        .collect();
     let ours = merged(&settings.list, listed.into_iter().chain(containers), &mut remarks);
     let whitelist = merged(&settings.whitelist, excused, &mut remarks);
-    Ok(Guarded { ours, whitelist, remarks })
+    Ok(Guarded { ours, named, whitelist, remarks })
 }
 
 fn containers(file: &Path, remarks: &mut Vec<Remark>) -> Result<Vec<Prefix>, NetworksError> {
@@ -170,6 +181,8 @@ fn containers(file: &Path, remarks: &mut Vec<Remark>) -> Result<Vec<Prefix>, Net
 
 fn lines(file: &Path, text: &str, remarks: &mut Vec<Remark>) -> Result<Vec<Prefix>, NetworksError> {
     let mut prefixes = Vec::new();
+    // Some editors begin a file with a mark of its encoding.
+    let text = text.trim_start_matches('\u{feff}');
     for (number, line) in text.lines().enumerate() {
         let written = line.split('#').next().unwrap_or_default().trim();
         if written.is_empty() {

@@ -5,13 +5,20 @@
 //! its prefix, so nothing is uncounted.
 //!
 //! **Invariant**: at most `room` residents in all and `share` of one prefix; whatever is sprayed at
-//! us, memory stays. What was freed rests until the next [`Residents::rest`].
+//! us, memory stays. What was freed rests before it is lent again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use fastnetmon_common::directory::{BUCKET_KEYS, mix};
 
+use crate::model::Moment;
 use crate::tables::Cell;
+
+/// How long a host must not have moved before its line is lent to another, and how long a line or
+/// a cell rests before it is lent again: longer than any window in which packets of the one could
+/// be taken for the other's.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// How many residents the hand passes, at most, in search of an idle one.
 const REACH: usize = 64;
@@ -30,8 +37,8 @@ struct Resident {
     address: u128,
     prefix: u32,
     cell: Cell,
-    /// Number of the last reading in which it moved.
-    active: u64,
+    /// When it last moved.
+    active: Moment,
     /// Named one by one, or banned: stays whatever it does.
     pinned: bool,
 }
@@ -50,8 +57,8 @@ pub struct Residents {
     cells: HashMap<u32, [Tenant; BUCKET_KEYS]>,
     of_prefix: HashMap<u32, u32>,
     free: Vec<u32>,
-    resting_slots: Vec<u32>,
-    resting_cells: Vec<Cell>,
+    resting_slots: VecDeque<(Moment, u32)>,
+    resting_cells: VecDeque<(Moment, Cell)>,
     hand: usize,
     evicted: u64,
     refused: u64,
@@ -79,8 +86,8 @@ impl Residents {
             cells: HashMap::new(),
             of_prefix: HashMap::new(),
             free: (first..first.saturating_add(room)).rev().collect(),
-            resting_slots: Vec::new(),
-            resting_cells: Vec::new(),
+            resting_slots: VecDeque::new(),
+            resting_cells: VecDeque::new(),
             hand: 0,
             evicted: 0,
             refused: 0,
@@ -119,17 +126,25 @@ impl Residents {
         }
     }
 
-    /// The host moved in this reading.
-    pub fn stir(&mut self, slot: u32, reading: u64) {
+    /// The host moved.
+    pub fn stir(&mut self, now: Moment, slot: u32) {
         if let Some(resident) = self.lodger_mut(slot) {
-            resident.active = reading;
+            resident.active = now;
         }
     }
 
-    /// What was freed before may be lent again. To be called once a reading.
-    pub fn rest(&mut self) {
-        self.free.append(&mut self.resting_slots);
-        for cell in std::mem::take(&mut self.resting_cells) {
+    /// What has rested long enough may be lent again.
+    pub fn rest(&mut self, now: Moment) {
+        while let Some(&(since, slot)) = self.resting_slots.front()
+            && now.since(since) >= IDLE
+        {
+            self.resting_slots.pop_front();
+            self.free.push(slot);
+        }
+        while let Some(&(since, cell)) = self.resting_cells.front()
+            && now.since(since) >= IDLE
+        {
+            self.resting_cells.pop_front();
             self.set_tenant(cell, Tenant::Nobody);
         }
     }
@@ -139,7 +154,7 @@ impl Residents {
         &mut self,
         address: u128,
         prefix: u32,
-        reading: u64,
+        now: Moment,
         pinned: bool,
     ) -> Option<Moved> {
         if let Some(slot) = self.slot(address) {
@@ -153,23 +168,23 @@ impl Residents {
             !pinned && self.of_prefix.get(&prefix).is_some_and(|&held| held >= self.share);
         if self.free.is_empty() || crowded {
             let only = crowded.then_some(prefix);
-            let Some(idle) = self.idle(reading, only) else {
+            let Some(idle) = self.idle(now, only) else {
                 self.refused += 1;
                 return None;
             };
-            self.leave(idle, &mut moved);
+            self.leave(now, idle, &mut moved);
             self.evicted += 1;
             if self.free.is_empty() {
                 // The line that was freed rests; the host is told of again and settles next time.
                 return Some(moved);
             }
         }
-        let Some(cell) = self.room(address, reading, &mut moved) else {
+        let Some(cell) = self.room(now, address, &mut moved) else {
             self.refused += 1;
             return Some(moved).filter(|moved| !moved.vacated.is_empty());
         };
         let slot = self.free.pop()?;
-        let resident = Resident { address, prefix, cell, active: reading, pinned };
+        let resident = Resident { address, prefix, cell, active: now, pinned };
         if let Some(place) = self.lodgers.get_mut((slot - self.first) as usize) {
             *place = Some(resident);
         }
@@ -181,10 +196,10 @@ impl Residents {
     }
 
     /// Takes a host's line back.
-    pub fn dismiss(&mut self, address: u128) -> Moved {
+    pub fn dismiss(&mut self, now: Moment, address: u128) -> Moved {
         let mut moved = Moved::default();
         if let Some(slot) = self.slot(address) {
-            self.leave(slot, &mut moved);
+            self.leave(now, slot, &mut moved);
         }
         moved
     }
@@ -194,32 +209,31 @@ impl Residents {
         self.lodgers.iter().flatten().map(|resident| (resident.address, resident.prefix))
     }
 
-    fn leave(&mut self, slot: u32, moved: &mut Moved) {
+    fn leave(&mut self, now: Moment, slot: u32, moved: &mut Moved) {
         let place = self.lodgers.get_mut((slot.wrapping_sub(self.first)) as usize);
         let Some(resident) = place.and_then(Option::take) else { return };
         self.by_address.remove(&resident.address);
         if let Some(held) = self.of_prefix.get_mut(&resident.prefix) {
             *held = held.saturating_sub(1);
         }
-        self.vacate(resident.cell, moved);
-        self.resting_slots.push(slot);
+        self.vacate(now, resident.cell, moved);
+        self.resting_slots.push_back((now, slot));
     }
 
-    fn vacate(&mut self, cell: Cell, moved: &mut Moved) {
+    fn vacate(&mut self, now: Moment, cell: Cell, moved: &mut Moved) {
         self.set_tenant(cell, Tenant::Resting);
-        self.resting_cells.push(cell);
+        self.resting_cells.push_back((now, cell));
         moved.vacated.push(cell);
     }
 
-    /// One that did not move in the last two readings: a second chance, as page replacement
-    /// knows it.
-    fn idle(&mut self, reading: u64, only: Option<u32>) -> Option<u32> {
+    /// One that did not move for a while: a second chance, as page replacement knows it.
+    fn idle(&mut self, now: Moment, only: Option<u32>) -> Option<u32> {
         let room = self.lodgers.len();
         for _ in 0..REACH.min(room) {
             self.hand = (self.hand + 1) % room;
             if let Some(Some(resident)) = self.lodgers.get(self.hand)
                 && !resident.pinned
-                && resident.active + 2 <= reading
+                && now.since(resident.active) >= IDLE
                 && only.is_none_or(|prefix| resident.prefix == prefix)
             {
                 return u32::try_from(self.hand).ok().map(|hand| hand + self.first);
@@ -247,7 +261,7 @@ impl Residents {
 
     /// A cell in one of the host's two buckets; when both are full, one that lives there moves to
     /// its other bucket, and when none can, one that is idle leaves.
-    fn room(&mut self, address: u128, reading: u64, moved: &mut Moved) -> Option<Cell> {
+    fn room(&mut self, now: Moment, address: u128, moved: &mut Moved) -> Option<Cell> {
         let mut buckets = self.buckets(address);
         buckets.sort_by_key(|&bucket| self.taken(bucket));
         if let Some(cell) = buckets.iter().find_map(|&bucket| self.vacancy(bucket)) {
@@ -269,7 +283,7 @@ impl Residents {
             if let Some(cell) = elsewhere {
                 moved.settled.push((resident.address, cell, slot));
                 self.set_tenant(cell, Tenant::Slot(slot));
-                self.vacate(resident.cell, moved);
+                self.vacate(now, resident.cell, moved);
                 if let Some(resident) = self.lodger_mut(slot) {
                     resident.cell = cell;
                 }
@@ -279,9 +293,9 @@ impl Residents {
         }
         let idle = tenants.into_iter().find(|&slot| {
             self.lodger(slot)
-                .is_some_and(|resident| !resident.pinned && resident.active + 2 <= reading)
+                .is_some_and(|resident| !resident.pinned && now.since(resident.active) >= IDLE)
         })?;
-        self.leave(idle, moved);
+        self.leave(now, idle, moved);
         self.evicted += 1;
         None
     }
@@ -320,6 +334,10 @@ const fn low32(word: u64) -> u32 {
 mod tests {
     use super::*;
 
+    fn at(secs: u64) -> Moment {
+        Moment::after_boot(Duration::from_secs(1000 + secs))
+    }
+
     #[test]
     fn every_host_finds_a_cell_of_its_own_at_half_load() {
         let mut residents = Residents::new(1000, 3072, u32::MAX, 2048, 7);
@@ -328,9 +346,11 @@ mod tests {
         for host in 0..3072_u128 {
             // One that had to wait for another to move settles at the next reading.
             while residents.slot(host).is_none() {
-                if residents.settle(host, 1, 0, false).is_none_or(|moved| moved.settled.is_empty())
+                if residents
+                    .settle(host, 1, at(0), false)
+                    .is_none_or(|moved| moved.settled.is_empty())
                 {
-                    residents.rest();
+                    residents.rest(at(3));
                     late += 1;
                     assert!(late < 100);
                 }
@@ -347,11 +367,11 @@ mod tests {
     #[test]
     fn a_spray_stays_within_the_room_and_the_pinned_stay() {
         let mut residents = Residents::new(0, 64, u32::MAX, 64, 7);
-        assert!(residents.settle(u128::MAX, 1, 0, true).is_some());
+        assert!(residents.settle(u128::MAX, 1, at(0), true).is_some());
         for reading in 0..40 {
-            residents.rest();
+            residents.rest(at(reading));
             for host in 0..500_u128 {
-                residents.settle(u128::from(reading) * 1000 + host, 1, reading, false);
+                residents.settle(u128::from(reading) * 1000 + host, 1, at(reading), false);
             }
             assert!(residents.len() <= 64);
         }
@@ -364,21 +384,24 @@ mod tests {
     fn one_prefix_cannot_take_what_belongs_to_all() {
         let mut residents = Residents::new(0, 64, 32, 64, 7);
         for host in 0..64_u128 {
-            residents.settle(host, 1, 0, false);
+            residents.settle(host, 1, at(0), false);
         }
         assert_eq!(residents.len(), 32);
-        assert!(residents.settle(1000, 2, 0, false).is_some());
+        assert!(residents.settle(1000, 2, at(0), false).is_some());
     }
 
     #[test]
     fn what_was_freed_rests_before_it_is_lent_again() {
         let mut residents = Residents::new(0, 1, u32::MAX, 2, 7);
-        let first = residents.settle(1, 1, 0, false).unwrap();
+        let first = residents.settle(1, 1, at(0), false).unwrap();
         let cell = first.settled[0].1;
-        // Idle for two readings: leaves, but its line is not lent at once.
-        let moved = residents.settle(2, 1, 2, false).unwrap();
+        assert_eq!(residents.settle(2, 1, at(2), false), None, "not idle for long enough");
+        // Idle: leaves, but its line is not lent at once.
+        let moved = residents.settle(2, 1, at(3), false).unwrap();
         assert_eq!((moved.settled.len(), moved.vacated), (0, vec![cell]));
-        residents.rest();
-        assert_eq!(residents.settle(2, 1, 3, false).unwrap().settled.len(), 1);
+        residents.rest(at(5));
+        assert_eq!(residents.settle(2, 1, at(5), false), None);
+        residents.rest(at(6));
+        assert_eq!(residents.settle(2, 1, at(6), false).unwrap().settled.len(), 1);
     }
 }

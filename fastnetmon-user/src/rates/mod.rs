@@ -80,13 +80,17 @@ pub struct RateFrame {
     pub totals: Totals,
 }
 
+/// A reading that is this long is as good as the window: the clock's grain and a busy machine
+/// take a little off each.
+const NEARLY: Duration = Duration::from_millis(950);
+
 /// Makes rates out of readings.
 #[derive(Debug, Default)]
 pub struct RateTable {
     totals: Totals,
-    /// Readings that lie within the window beside the newest, oldest first.
-    earlier: VecDeque<Reading>,
-    /// Their sum and the newest one's; unused while a reading is as long as the window.
+    /// The readings that make the window, oldest first.
+    window: VecDeque<Reading>,
+    /// Their sum, when there is more than one.
     sums: HashMap<(HostId, Direction), Counts>,
 }
 
@@ -95,31 +99,48 @@ impl RateTable {
     pub fn advance(&mut self, reading: Reading) -> RateFrame {
         self.take_totals(&reading);
         let at = reading.at;
-        let mut span = reading.span;
-        let rates = if reading.span >= WINDOW / 2 {
-            // One reading is as good as the window: no sums are needed.
-            self.earlier.clear();
+        if reading.span >= NEARLY {
+            self.window.clear();
             self.sums.clear();
-            rates(span, reading.gains.iter().map(|g| (g.host, g.direction, g.counts)))
+            self.window.push_back(reading);
         } else {
             self.slide(reading);
-            span = self.earlier.iter().map(|earlier| earlier.span).sum();
-            rates(
+        }
+        let span: Duration = self.window.iter().map(|reading| reading.span).sum();
+        let rates = match self.window.back() {
+            Some(only) if self.window.len() == 1 => {
+                rates(span, only.gains.iter().map(|gain| (gain.host, gain.direction, gain.counts)))
+            }
+            _ => rates(
                 span,
                 self.sums.iter().map(|(&(host, direction), &counts)| (host, direction, counts)),
-            )
+            ),
         };
         RateFrame { at, rates, totals: self.totals }
     }
 
+    /// Takes a reading that came too late to say anything about speeds.
+    pub fn skip(&mut self, reading: &Reading) -> Totals {
+        self.take_totals(reading);
+        self.window.clear();
+        self.sums.clear();
+        self.totals
+    }
+
     fn slide(&mut self, reading: Reading) {
+        if self.sums.is_empty() {
+            // One long reading stood for itself until now.
+            for gain in self.window.iter().flat_map(|earlier| &earlier.gains) {
+                *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts;
+            }
+        }
         for gain in &reading.gains {
             *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts;
         }
-        self.earlier.push_back(reading);
-        let mut span: Duration = self.earlier.iter().map(|earlier| earlier.span).sum();
-        while let Some(oldest) = self.earlier.front()
-            && span.saturating_sub(oldest.span) >= WINDOW
+        self.window.push_back(reading);
+        let mut span: Duration = self.window.iter().map(|reading| reading.span).sum();
+        while let Some(oldest) = self.window.front()
+            && span.saturating_sub(oldest.span) >= NEARLY
         {
             span = span.saturating_sub(oldest.span);
             for gain in &oldest.gains {
@@ -133,7 +154,7 @@ impl RateTable {
                     }
                 }
             }
-            self.earlier.pop_front();
+            self.window.pop_front();
         }
     }
 
@@ -245,11 +266,33 @@ mod tests {
     }
 
     #[test]
+    fn ticks_between_half_a_window_and_a_whole_one_are_summed_as_well() {
+        for tick in [500, 700, 900] {
+            let mut table = RateTable::default();
+            table.advance(reading(tick, tick, 50 * tick));
+            check(&mut table, reading(2 * tick, tick, 50 * tick), Some(50_000));
+            check(&mut table, reading(3 * tick, tick, 50 * tick), Some(50_000));
+        }
+    }
+
+    #[test]
+    fn a_stall_among_short_ticks_does_not_hide_a_flood() {
+        let mut table = RateTable::default();
+        for tick in 1..=12 {
+            table.advance(reading(tick * 100, 100, 6_000));
+        }
+        for (at, span) in [(1900, 700), (2000, 100), (3300, 1300), (3400, 100), (3500, 100)] {
+            check(&mut table, reading(at, span, 60 * span), Some(60_000));
+        }
+    }
+
+    #[test]
     fn a_late_tick_is_divided_by_its_own_length() {
         let mut table = RateTable::default();
         check(&mut table, reading(1000, 1000, 40_000), Some(40_000));
         check(&mut table, reading(3000, 2000, 40_000), Some(20_000));
         check(&mut table, reading(3990, 990, 40_000), Some(40_000));
+        assert_eq!(table.skip(&reading(9990, 6000, 7)).incoming.total.packets, 120_007);
     }
 
     #[test]

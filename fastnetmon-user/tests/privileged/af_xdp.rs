@@ -74,7 +74,7 @@ mod sockets {
     use fastnetmon_user::capture::{AfXdpEngine, Engine as _, Frame as Seen, Intake, Sample};
     use fastnetmon_user::control::{Request, Way};
     use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Object, Port, Role};
-    use fastnetmon_user::model::{HostId, Moment, Prefix};
+    use fastnetmon_user::model::{HostId, Moment, Prefix, Sides};
     use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
     use fastnetmon_user::tables::{Parts, Shape};
     use xtask::lab::{Attached, INSIDE_INTERFACE, Signal, Xdp};
@@ -102,6 +102,7 @@ mod sockets {
     struct Taken(u64);
 
     impl Intake for Taken {
+        fn frame(&mut self, _: Moment, _: Sides, _: &Seen<'_>) {}
         fn sample(&mut self, _: &Sample<'_>) {}
         fn redirected(&mut self, _: Moment, frame: &Seen<'_>) {
             assert_eq!(frame.bytes.len(), 60);

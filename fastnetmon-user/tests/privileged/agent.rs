@@ -143,7 +143,14 @@ pub(crate) fn configure(folder: &Folder, setup: &Setup<'_>) -> PathBuf {
 
 /// The agent's command line for this configuration.
 pub(crate) fn command(lab: &Lab, config: &Path, interface: &str) -> Command {
-    let mut command = lab.command_inside(env!("CARGO_BIN_EXE_fastnetmon"));
+    command_by(lab, &[], config, interface)
+}
+
+/// The same, started by another program.
+pub(crate) fn command_by(lab: &Lab, by: &[&str], config: &Path, interface: &str) -> Command {
+    let words = [by, &[env!("CARGO_BIN_EXE_fastnetmon")]].concat();
+    let mut command = lab.command_inside(words[0]);
+    command.args(&words[1..]);
     command.args(["run", "--interface", interface, "--config"]).arg(config);
     command
 }
@@ -152,10 +159,16 @@ impl Agent {
     /// Starts an agent on the inner end of the cable and waits until it counts.
     #[track_caller]
     pub(crate) fn start(lab: &Lab, setup: &Setup<'_>) -> Self {
+        Self::start_by(lab, &[], setup, INSIDE_INTERFACE)
+    }
+
+    /// The same, by another program and on another interface.
+    #[track_caller]
+    pub(crate) fn start_by(lab: &Lab, by: &[&str], setup: &Setup<'_>, interface: &str) -> Self {
         let folder = Folder::new();
         let config = configure(&folder, setup);
         let log = fs::File::create(folder.path("log")).unwrap();
-        let child = command(lab, &config, INSIDE_INTERFACE)
+        let child = command_by(lab, by, &config, interface)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -176,12 +189,20 @@ impl Agent {
         self.folder.read("log")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path("control.sock")
     }
 
     fn ask(&self) -> Option<Status> {
         Connection::open(&self.socket()).ok()?.status(100).ok()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The state after the next reading.

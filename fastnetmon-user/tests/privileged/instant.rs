@@ -152,7 +152,7 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
                 while changes < 4_000 && begun.elapsed() < Duration::from_secs(20) {
                     let next = &plans[usize::try_from(changes + 1).unwrap() % plans.len()];
                     entries += territory.replace(next.clone()).unwrap();
-                    territory.read(std::iter::empty());
+                    territory.read(clock::now(), std::iter::empty());
                     changes += 1;
                 }
                 stop.store(true, Ordering::Relaxed);

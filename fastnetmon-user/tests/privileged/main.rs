@@ -10,6 +10,7 @@
     reason = "tests start programs, wait with a deadline, by the clock, and show the agent's log"
 )]
 
+mod af_packet;
 mod af_xdp;
 mod agent;
 mod counts;

@@ -122,7 +122,7 @@ fn spawn(path: &Path, arguments: &[String], has_input: bool) -> Result<Child, Ac
             Some(libc::ENOENT) => refused("does not exist: set `script` in `[notify]`"),
             Some(libc::EACCES) => refused("may not be executed: `chmod 755` it"),
             Some(libc::ENOEXEC) => refused("is no program: begin it with `#!/bin/sh`"),
-            Some(libc::ETXTBSY | libc::EAGAIN | libc::ENOMEM) => {
+            Some(libc::ETXTBSY | libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
                 ActionError::Retry { reason: format!("`{}`: {error}", path.display()) }
             }
             _ => refused(&format!("cannot be started: {error}")),
@@ -237,8 +237,13 @@ fn hear(stderr: &mut Option<ChildStderr>, complaint: &mut Vec<u8>) {
     }
 }
 
+/// A script's words may end up on a terminal: no control characters.
 fn words(complaint: &[u8]) -> String {
-    String::from_utf8_lossy(complaint).split_whitespace().collect::<Vec<_>>().join(" ")
+    let text: String = String::from_utf8_lossy(complaint)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[expect(

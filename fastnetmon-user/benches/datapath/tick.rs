@@ -1,0 +1,96 @@
+//! What a tick costs the agent: counters, rates, verdicts, on the kernel's own tables.
+//!
+//! **Invariant**: the rooms are those of the agent, called as its tick calls them; every host moved
+//! since the last tick, on every CPU, or none did.
+
+use std::time::Duration;
+
+use fastnetmon_user::counters::Counters;
+use fastnetmon_user::model::Moment;
+use fastnetmon_user::networks::PrefixSet;
+use fastnetmon_user::rates::RateTable;
+use fastnetmon_user::verdicts::{Judge, Policy};
+
+use crate::Effort;
+use crate::machine::{cpus, median, on_cpu, quiet_cpu, thread_cpu};
+use crate::programs::{Layout, Programs, frame4};
+use crate::report::{Must, Report, Row};
+
+/// Measures the tick at both sizes, everybody active and everybody idle.
+pub(crate) fn measure(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    Report::chapter("a tick, in the agent (CPU time of its thread)");
+    for (name, layout, most_ms) in [
+        ("65 k hosts", Layout::v4("65k", 128, 23), 1.0),
+        ("1 M hosts", Layout::v4("1M", 16, 16), 30.0),
+    ] {
+        let times = run(object, &layout, effort)?;
+        for (state, millis, detail) in [
+            (
+                "all of them active",
+                times.active,
+                "every host moved on every CPU since the last tick",
+            ),
+            ("all of them idle", times.idle, "nothing moved"),
+        ] {
+            report.add(Row {
+                what: format!("agent CPU per tick, {name}, {} CPUs, {state}", cpus()),
+                value: millis,
+                unit: "ms",
+                must: Must::AtMost(most_ms),
+                detail: detail.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds.
+struct Times {
+    active: f64,
+    idle: f64,
+}
+
+fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> {
+    let mut programs = Programs::load(object, layout)?;
+    let lines = programs.lines()?;
+    let policy = Policy {
+        pps: 30_000,
+        ban_time: Some(Duration::from_secs(1900)),
+        details_deadline: Duration::from_secs(5),
+        whitelist: PrefixSet::default(),
+    };
+    let mut judge = Judge::new(policy, []);
+    let mut rates = RateTable::default();
+    let mut now = Moment::after_boot(Duration::from_secs(1));
+    let mut counters = Counters::new(vec![lines], now);
+    let frame = frame4();
+
+    let (mut active, mut idle) = (Vec::new(), Vec::new());
+    for round in 0..=effort.of(7, 2) {
+        for cpu in 0..cpus() {
+            on_cpu(cpu, || programs.run("walk4", &frame, layout.hosts()))?;
+        }
+        for (moved, times) in [(true, &mut active), (false, &mut idle)] {
+            now = now + Duration::from_secs(1);
+            let (spent, hosts) = on_cpu(quiet_cpu(), || {
+                let before = thread_cpu();
+                let reading = counters.read(now);
+                programs.territory().read(reading.gains.iter().map(|gain| gain.host));
+                let frame = rates.advance(reading);
+                let hosts = frame.rates.len();
+                let territory = &*programs.territory();
+                let verdicts = judge.weigh(&frame, |host| territory.address(host));
+                drop((frame, verdicts));
+                Ok((thread_cpu().saturating_sub(before), hosts))
+            })?;
+            let expected = if moved { layout.hosts() as usize } else { 0 };
+            if hosts != expected {
+                anyhow::bail!("{hosts} hosts moved, and it should have been {expected}");
+            }
+            if round > 0 {
+                times.push(spent.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    Ok(Times { active: median(active), idle: median(idle) })
+}

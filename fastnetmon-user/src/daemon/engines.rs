@@ -1,0 +1,216 @@
+//! Who sees the packets: chosen once, at the start, with a reason that an operator can read.
+//!
+//! **Invariant**: an engine that was asked for by name runs or the agent does not. Only `auto`
+//! chooses, and never generic XDP.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use fastnetmon_common::table::Limit;
+use tracing::{info, warn};
+
+use crate::capture::{
+    self, AfPacketEngine, AfXdpEngine, Bound, EgressName, Engine as _, EngineName, RoleName,
+    XdpEngine,
+};
+use crate::counters::Counters;
+use crate::daemon::{Settings, StartError, clock, privileges};
+use crate::kernel::{self, Attached, Egress, Frozen, Mode, Port, Support};
+use crate::model::Direction;
+use crate::networks::{Plan, PrefixSet, Territory};
+use crate::tables::{self, Limits, Parts, Row, Shape};
+
+/// The kernel's window is about this long, and so is an engine's.
+const HINT_WINDOW: Duration = Duration::from_millis(128);
+
+/// An engine and the tables it counts in.
+pub(super) struct Chosen {
+    pub(super) engine: &'static str,
+    /// Why this one.
+    pub(super) reason: String,
+    /// How packets for dumps come.
+    pub(super) evidence: String,
+    pub(super) counters: Counters,
+    pub(super) territory: Territory,
+    /// Programs in the kernel, where there are any.
+    pub(super) attached: Option<Attached>,
+    pub(super) eyes: Eyes,
+}
+
+/// Who looks.
+pub(super) enum Eyes {
+    /// The kernel programs count; their rings are drained, and the sockets of mirror ports.
+    Kernel(Box<XdpEngine>, Option<Box<AfXdpEngine>>),
+    /// Threads of ours count, each into its row.
+    Own(Vec<(AfPacketEngine, Row)>),
+}
+
+/// Chooses as the settings say, and opens the ports.
+pub(super) fn choose(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+) -> Result<Chosen, StartError> {
+    const NAMED: &str = "it is named in the configuration";
+    let chosen = match settings.capture.engine {
+        EngineName::Xdp | EngineName::XdpGeneric => {
+            in_kernel(settings, ports, ours, NAMED.to_owned())
+        }
+        EngineName::AfPacket => in_sockets(settings, ports, ours, NAMED.to_owned()),
+        EngineName::Auto => {
+            let missing = privileges::missing_for_xdp();
+            if missing.is_empty() {
+                let reason = "every port runs XDP natively".to_owned();
+                match in_kernel(settings, ports, ours, reason) {
+                    Err(StartError::Kernel(error)) => match error.without_xdp() {
+                        Some(reason) => in_sockets(settings, ports, ours, reason),
+                        None => Err(error.into()),
+                    },
+                    outcome => outcome,
+                }
+            } else {
+                let reason = format!("XDP needs {}, which is missing", missing.join(", "));
+                in_sockets(settings, ports, ours, reason)
+            }
+        }
+    }?;
+    let Chosen { engine, reason, .. } = &chosen;
+    info!(engine, %reason, "The engine is chosen.");
+    Ok(chosen)
+}
+
+fn in_kernel(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+) -> Result<Chosen, StartError> {
+    let capture = &settings.capture;
+    let (plan, writes) = Plan::new(ours, settings.networks.ipv6_hosts)?;
+    let shape = shape(&plan, kernel::possible_cpus()?, capture.max_table_mb)?;
+    let support = Support::of_this_kernel()?;
+    for remark in support.remarks() {
+        warn!("{remark}");
+    }
+    let (mut object, parts, rings) = kernel::load(Frozen {
+        shape,
+        sparse_every: capture.sparse_every,
+        decapsulate: capture.decapsulate,
+        load_bytes: support.load_bytes,
+    })?;
+    let Parts { lines, directory, mut flags, limits } = parts;
+    let is_mirror = capture.role == RoleName::Mirror;
+    if is_mirror {
+        flags = flags.redirecting();
+    }
+    let territory =
+        Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
+    let names: Vec<&str> = ports.iter().map(|port| port.interface.as_str()).collect();
+    let rows = kernel::receiving_cpus(&names, shape.writers.get());
+    set_limits(&limits, settings, rows);
+    // Before the first packet, so that it is counted.
+    let counters = Counters::new(vec![lines], clock::now());
+    let sockets = if is_mirror { Some(object.sockets()?) } else { None };
+    let attached = kernel::attach(object, ports, egress(capture.egress, support))?;
+    let (takers, bound) =
+        sockets.map_or((None, Vec::new()), |sockets| AfXdpEngine::open(sockets, ports, clock::now));
+    tell(&bound);
+    let is_native = ports.iter().all(|port| port.mode == Mode::Native);
+    Ok(Chosen {
+        engine: if is_native { EngineName::Xdp } else { EngineName::XdpGeneric }.name(),
+        reason,
+        evidence: capture::evidence_by(&bound),
+        counters,
+        territory,
+        attached: Some(attached),
+        eyes: Eyes::Kernel(Box::new(XdpEngine::new(rings)), takers.map(Box::new)),
+    })
+}
+
+fn in_sockets(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+) -> Result<Chosen, StartError> {
+    let capture = &settings.capture;
+    let (plan, writes) = Plan::new(ours, settings.networks.ipv6_hosts)?;
+    let cpus = std::thread::available_parallelism().ok();
+    let cpus = cpus.and_then(|cpus| NonZeroU32::try_from(cpus).ok()).unwrap_or(NonZeroU32::MIN);
+    let threads = capture.threads.number(cpus);
+    let shape = shape(&plan, threads, capture.max_table_mb)?;
+    for port in ports {
+        kernel::must_exist(&port.interface)?;
+    }
+    let (parts, rows) = tables::own(shape).map_err(kernel::KernelError::from)?;
+    let Parts { lines, directory, flags, limits } = parts;
+    let territory =
+        Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
+    set_limits(&limits, settings, threads.get());
+    let counters = Counters::new(vec![lines], clock::now());
+    let engines = AfPacketEngine::open(ports, threads, clock::now)?;
+    Ok(Chosen {
+        engine: AfPacketEngine::NAME,
+        reason,
+        evidence: AfPacketEngine::NAME.to_owned(),
+        counters,
+        territory,
+        attached: None,
+        eyes: Eyes::Own(engines.into_iter().zip(rows).collect()),
+    })
+}
+
+/// The tables a plan needs, when they may take so many megabytes.
+///
+/// # Errors
+/// With the arithmetic, when they may not.
+pub fn shape(plan: &Plan, writers: NonZeroU32, allowed: u64) -> Result<Shape, StartError> {
+    let shape = plan.shape(writers, seed());
+    let needed = shape.bytes().div_ceil(1_000_000);
+    if needed > allowed {
+        let (slots, writers) = (shape.slots, writers.get());
+        return Err(StartError::Memory { needed, allowed, slots, writers });
+    }
+    Ok(shape)
+}
+
+/// Not known to those who choose addresses.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+/// A row's share of the threshold within one window: all rows may receive, and a burst may lie
+/// across two windows.
+fn set_limits(limits: &Limits, settings: &Settings, rows: u32) {
+    let pps = u64::from(settings.thresholds.pps);
+    let within = pps * u64::try_from(HINT_WINDOW.as_millis()).unwrap_or(128) / 1000;
+    let packets = u32::try_from(within / u64::from(rows.max(1)) / 2).unwrap_or(u32::MAX).max(1);
+    for direction in Direction::BOTH {
+        limits.set(0, direction, Limit { packets, bytes16: 0 });
+    }
+}
+
+/// Says how packets of banned hosts will come.
+fn tell(bound: &[Bound]) {
+    for port in bound {
+        let (interface, queues) = (&port.interface, port.queues);
+        let with = port.zero_copy + port.copy;
+        if with > 0 {
+            let (way, because) = (port.way(), port.copied_because.as_deref());
+            info!(interface, sockets = with, %way, because, "Packets of banned hosts come by AF_XDP.");
+        }
+        if let Some(reason) = &port.refused {
+            let without = queues.saturating_sub(with);
+            warn!(interface, without, %reason, "Queues have no AF_XDP socket; copies come through the ring.");
+        }
+    }
+}
+
+const fn egress(named: EgressName, support: Support) -> Egress {
+    match named {
+        EgressName::Auto if support.tcx => Egress::Tcx,
+        EgressName::Auto | EgressName::Clsact => Egress::Clsact,
+        EgressName::Tcx => Egress::Tcx,
+    }
+}

@@ -1,0 +1,461 @@
+//! The packet sockets: the same counts, the same story, and every loss told.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
+
+use fastnetmon_user::control::{Packets, Status};
+use xtask::lab::{Attached, GUARDED, Lab, Signal, Xdp};
+use xtask::traffic::{Frame, Pace, Pool};
+
+use crate::agent::{Agent, Folder, Setup, command, command_by, configure, wait};
+
+const ENGINE: &str = "engine = \"af_packet\"";
+const NOTHING: Attached = Attached { xdp: Xdp::None, tcx_ingress: 0, tcx_egress: 0 };
+const WORLD4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
+const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1);
+const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+
+fn ours4(last: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, last).into()
+}
+
+fn ours6(last: u16) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last).into()
+}
+
+fn setup<'a>() -> Setup<'a> {
+    Setup { capture: ENGINE, ..Setup::default() }
+}
+
+#[track_caller]
+fn ip(lab: &Lab, arguments: &str) -> String {
+    let output = lab.command_inside("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// How many want the port to take frames that are not for it.
+fn promiscuity(lab: &Lab) -> u32 {
+    let text = ip(lab, "-d link show dev in0");
+    let (_, rest) = text.split_once("promiscuity ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn packets_are_counted_to_the_last_one_in_both_directions_and_families() {
+    const EACH: u64 = 50_000;
+    let lab = Lab::new("afp").unwrap();
+    let agent = Agent::start(&lab, &setup());
+    assert_eq!(lab.attached_inside().unwrap(), NOTHING);
+    let mut outside = lab.sender_outside().unwrap();
+    let mut inside = lab.sender_inside().unwrap();
+    let size = |host: u16| 20 + (host % 50) * 10;
+    let in4: Vec<Frame> = (1..=200)
+        .map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(size(h.into())))
+        .collect();
+    let in6: Vec<Frame> =
+        (1..=200).map(|h| Frame::tcp_syn(WORLD6, ours6(h), 1000, 80).payload(size(h))).collect();
+    let out4: Vec<Frame> = (1..=200)
+        .map(|h: u8| Frame::udp(ours4(h), WORLD4, 53, 1000).payload(size(h.into())).outwards())
+        .collect();
+    let out6: Vec<Frame> = (1..=200)
+        .map(|h| Frame::udp(ours6(h), WORLD6, 53, 1000).payload(size(h)).outwards())
+        .collect();
+    let bytes = |frames: &[Frame]| frames.iter().map(Frame::ip_len).sum::<u64>() * (EACH / 200);
+    let (bytes_in, bytes_out) = (bytes(&in4) + bytes(&in6), bytes(&out4) + bytes(&out6));
+    for frames in [in4, in6] {
+        outside.send(&Pool::new(frames), EACH, Pace::Pps(100_000)).unwrap();
+    }
+    for frames in [out4, out6] {
+        inside.send(&Pool::new(frames), EACH, Pace::Pps(100_000)).unwrap();
+    }
+    assert_eq!(inside.refused(), 0);
+    let status = agent.settled(4 * EACH);
+    let Status { totals, packets, .. } = &status;
+    assert_eq!((totals.incoming.packets, totals.incoming.bytes), (2 * EACH, bytes_in));
+    assert_eq!((totals.outgoing.packets, totals.outgoing.bytes), (2 * EACH, bytes_out));
+    assert_eq!((packets.received, packets.dropped, packets.unparsed.total()), (4 * EACH, 0, 0));
+    assert_eq!(status.ipv6.hosts, 200);
+    assert_eq!((status.engine.as_str(), status.evidence.as_str()), ("af_packet", "af_packet"));
+    assert_eq!(status.engine_reason, "it is named in the configuration");
+    assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+}
+
+#[test]
+fn what_finds_no_room_is_told_to_the_last_packet() {
+    const SENT: u64 = 600_000;
+    let lab = Lab::new("afpover").unwrap();
+    for capture in [ENGINE, "engine = \"af_packet\"\nthreads = 1"] {
+        let agent = Agent::start(&lab, &Setup { capture, ..Setup::default() });
+        let signal = |name: &str| {
+            let number = agent.id().to_string();
+            assert!(Command::new("kill").args([name, &number]).status().unwrap().success());
+        };
+        let before = lab.statistics_inside().unwrap();
+        let mut sender = lab.sender_outside().unwrap();
+        signal("-STOP");
+        let frame = Frame::udp(WORLD4, VICTIM, 1, 2).payload(72);
+        sender.send(&Pool::new([frame]), SENT, Pace::Full).unwrap();
+        signal("-CONT");
+        let after = lab.statistics_inside().unwrap();
+        assert_eq!(after.rx_packets - before.rx_packets, SENT);
+        let all = |packets: &Packets| packets.received + packets.dropped;
+        let packets = wait("all of them to be counted or told", || {
+            Some(agent.status().packets).filter(|packets| all(packets) >= SENT)
+        });
+        assert!(packets.dropped > SENT / 10, "{packets:?}");
+        assert!(packets.received > 10_000, "{packets:?}");
+        // And goes on exactly.
+        let more = Frame::udp(WORLD4, VICTIM, 1, 2);
+        sender.send(&Pool::new([more]), 5_000, Pace::Pps(50_000)).unwrap();
+        let status = agent.settled(packets.received + 5_000);
+        assert_eq!(all(&status.packets), SENT + 5_000, "{:?}", status.packets);
+        eprintln!("{capture:?}: {:?}", status.packets);
+        assert_eq!(status.totals.incoming.packets, status.packets.received);
+    }
+}
+
+const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp; \
+                        cat HERE/$$.tmp >> HERE/calls";
+
+#[track_caller]
+fn banned_and_let_go(name: &str, capture: &str, outwards: bool) {
+    let lab = Lab::new(name).unwrap();
+    let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\n";
+    let agent = Agent::start(&lab, &Setup { hook: RECORDER, rest, capture, ..Setup::default() });
+    let frames = (1..=250_u8).map(|last| {
+        let world = Ipv4Addr::new(203, 0, 113, last);
+        if outwards {
+            Frame::udp(VICTIM, world, 53, 40_000).payload(18).outwards()
+        } else {
+            Frame::udp(world, VICTIM, 40_000, 53).payload(18)
+        }
+    });
+    let sender = if outwards { lab.sender_inside() } else { lab.sender_outside() };
+    sender.unwrap().send(&Pool::new(frames), 120_000, Pace::Pps(60_000)).unwrap();
+    let text = agent.folder.wait_for("calls", |text| text.contains(" unban\n"));
+    let calls: Vec<Vec<&str>> =
+        text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
+    let way = if outwards { "outgoing" } else { "incoming" };
+    let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
+    let expected = ["ban", "attack_details", "unban"];
+    assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 {way} {what}")));
+    assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [1, 101, 1]);
+    for line in &calls[1][1..] {
+        let good = if outwards {
+            line.starts_with("192.0.2.77:53 > 203.0.113.")
+        } else {
+            line.ends_with(" > 192.0.2.77:53 protocol: udp size: 46 bytes")
+        };
+        assert!(good, "{line}");
+    }
+    if !outwards {
+        // What the kernel refuses on its way out was seen, and is sent again.
+        assert_eq!(agent.settled(120_000).packets.received, 120_000);
+    }
+}
+
+#[test]
+fn a_flood_is_banned_told_with_a_hundred_packets_and_let_go() {
+    banned_and_let_go("afpin", ENGINE, false);
+}
+
+#[test]
+fn an_outgoing_attack_is_found_on_its_way_out() {
+    banned_and_let_go("afpout", ENGINE, true);
+}
+
+#[test]
+fn a_mirror_port_is_promiscuous_counts_both_ends_and_is_left_clean() {
+    let lab = Lab::new("afpmir").unwrap();
+    let capture = "engine = \"af_packet\"\nrole = \"mirror\"\nthreads = 2";
+    let mut agent = Agent::start(&lab, &Setup { capture, ..Setup::default() });
+    assert_eq!(promiscuity(&lab), 2);
+    let mut outside = lab.sender_outside().unwrap();
+    let mut inside = lab.sender_inside().unwrap();
+    let frames = [
+        Frame::udp(WORLD4, ours4(1), 1, 2),
+        Frame::udp(ours4(1), WORLD4, 1, 2),
+        Frame::udp(ours4(1), ours4(2), 1, 2),
+        Frame::udp(WORLD6, ours6(1), 1, 2),
+        Frame::udp(ours6(1), WORLD6, 1, 2),
+    ];
+    outside.send(&Pool::new(frames), 5_000, Pace::Pps(20_000)).unwrap();
+    let leaving = Frame::udp(ours4(1), WORLD4, 1, 2).outwards();
+    inside.send(&Pool::new([leaving]), 100, Pace::Pps(10_000)).unwrap();
+    let status = agent.settled(5_000);
+    let totals = status.totals;
+    assert_eq!(
+        (totals.incoming.packets, totals.outgoing.packets, totals.internal.packets),
+        (2_000, 2_000, 1_000)
+    );
+    assert_eq!(status.packets.received, 5_000);
+    agent.end(Signal::Kill);
+    wait("promiscuous mode to end", || (promiscuity(&lab) == 0).then_some(()));
+    assert_eq!(lab.attached_inside().unwrap(), NOTHING);
+}
+
+#[test]
+fn an_uplink_is_not_promiscuous() {
+    let lab = Lab::new("afpup").unwrap();
+    let _agent = Agent::start(&lab, &setup());
+    assert_eq!(promiscuity(&lab), 0);
+}
+
+#[test]
+fn tags_hide_nothing_and_what_cannot_be_read_is_counted_by_reason() {
+    let lab = Lab::new("afptag").unwrap();
+    let agent = Agent::start(&lab, &setup());
+    let arriving = || Frame::udp(WORLD4, ours4(1), 1, 2).payload(72);
+    let leaving = || Frame::udp(ours4(1), WORLD4, 1, 2).payload(72).outwards();
+    let mut outside = lab.sender_outside().unwrap();
+    let mut inside = lab.sender_inside().unwrap();
+    let frames = [arriving(), arriving().vlan(7), arriving().vlan(7).vlan(8)];
+    outside.send(&Pool::new(frames), 3_000, Pace::Pps(20_000)).unwrap();
+    let frames = [leaving(), leaving().vlan(7), leaving().vlan(7).vlan(8)];
+    inside.send(&Pool::new(frames), 1_500, Pace::Pps(20_000)).unwrap();
+    let good = arriving().bytes();
+    let mut other = good.clone();
+    other[12..14].copy_from_slice(&[0x88, 0xcc]);
+    let mut version = good.clone();
+    version[14] = 0x65;
+    // The kernel takes the outermost tag off, so one more than XDP looks through is too many.
+    let mut nested = good[..12].to_vec();
+    nested.extend([0x81, 0, 0, 1].repeat(5));
+    nested.extend(&good[12..]);
+    let unreadable = [other, version, nested, good[..20].to_vec()];
+    outside.send(&Pool::raw(unreadable), 400, Pace::Pps(20_000)).unwrap();
+    let status = agent.settled(4_900);
+    let (incoming, outgoing) = (status.totals.incoming, status.totals.outgoing);
+    assert_eq!((incoming.packets, incoming.bytes), (3_000, 300_000));
+    assert_eq!((outgoing.packets, outgoing.bytes), (1_500, 150_000));
+    let unparsed = status.packets.unparsed;
+    assert_eq!(
+        (unparsed.not_ip, unparsed.version, unparsed.short, unparsed.nested, unparsed.arp),
+        (100, 100, 100, 100, 0),
+    );
+    assert_eq!(status.packets.received, 4_900);
+}
+
+#[test]
+#[expect(unsafe_code, reason = "UDP_SEGMENT has no safe form")]
+fn what_offload_will_cut_is_counted_to_the_segment() {
+    let lab = Lab::new("afpgso").unwrap();
+    let agent = Agent::start(&lab, &setup());
+    lab.run_inside(|| {
+        let socket = UdpSocket::bind((GUARDED, 5000)).unwrap();
+        let piece: libc::c_int = 1000;
+        // SAFETY: the option takes an `int`, which lives beyond the call.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_UDP,
+                103, // UDP_SEGMENT (linux/udp.h)
+                (&raw const piece).cast(),
+                4,
+            )
+        };
+        assert_eq!(set, 0);
+        for _ in 0..100 {
+            let far = (Ipv4Addr::new(100, 64, 0, 1), 9);
+            assert_eq!(socket.send_to(&[7; 10_500], far).unwrap(), 10_500);
+        }
+    })
+    .unwrap();
+    let outgoing = agent.settled(1_100).totals.outgoing;
+    assert_eq!((outgoing.packets, outgoing.bytes), (1_100, 100 * (10_500 + 11 * 28)));
+}
+
+#[test]
+fn a_port_that_comes_back_is_seen_again_made_anew_or_not() {
+    let lab = Lab::new("afpback").unwrap();
+    ip(&lab, "link add p0 type veth peer name p1");
+    for port in ["p0", "p1"] {
+        ip(&lab, &format!("link set {port} up"));
+    }
+    let agent = Agent::start_by(&lab, &[], &setup(), "p0");
+    let pool = || Pool::new([Frame::udp(WORLD4, ours4(1), 1, 2)]);
+    let send = || {
+        let mut sender = lab.run_inside(|| xtask::traffic::Sender::open("p1")).unwrap().unwrap();
+        sender.send(&pool(), 1_000, Pace::Pps(20_000)).unwrap();
+    };
+    let broken = |is: bool| {
+        wait("the alarm to come or go", || {
+            let alarms = agent.status().alarms;
+            let there = alarms.iter().any(|alarm| alarm.contains("The capture is broken"));
+            (there == is && (is || alarms.is_empty())).then_some(alarms)
+        })
+    };
+    let incoming = || agent.status().totals.incoming.packets;
+    send();
+    wait("the first thousand", || (incoming() == 1_000).then_some(()));
+    ip(&lab, "link set p0 down");
+    let alarms = broken(true);
+    let expected = "The capture is broken: engine `af_packet`: interface `p0`: Network is down";
+    assert!(alarms.iter().any(|alarm| alarm.starts_with(expected)), "{alarms:?}");
+    assert_eq!(alarms.len(), 2, "{alarms:?}");
+    ip(&lab, "link set p0 up");
+    broken(false);
+    send();
+    wait("the second thousand", || (incoming() == 2_000).then_some(()));
+    ip(&lab, "link delete p0");
+    broken(true);
+    ip(&lab, "link add p0 type veth peer name p1");
+    for port in ["p0", "p1"] {
+        ip(&lab, &format!("link set {port} up"));
+    }
+    broken(false);
+    send();
+    wait("the third thousand", || (incoming() == 3_000).then_some(()));
+    assert!(agent.log().contains("The capture works again."));
+}
+
+#[test]
+fn two_agents_on_one_port_both_see_everything() {
+    let lab = Lab::new("afptwo").unwrap();
+    let agents = [(); 2].map(|()| Agent::start(&lab, &setup()));
+    let mut sender = lab.sender_outside().unwrap();
+    let frame = Frame::udp(WORLD4, ours4(1), 1, 2);
+    sender.send(&Pool::new([frame]), 2_000, Pace::Pps(20_000)).unwrap();
+    for agent in &agents {
+        assert_eq!(agent.settled(2_000).packets.received, 2_000);
+    }
+}
+
+#[test]
+fn auto_takes_xdp_where_it_runs_natively() {
+    let lab = Lab::new("autox").unwrap();
+    let agent = Agent::start(&lab, &Setup { capture: "engine = \"auto\"", ..Setup::default() });
+    let status = agent.status();
+    assert_eq!(status.engine, "xdp");
+    assert_eq!(status.engine_reason, "every port runs XDP natively");
+    assert_eq!(lab.attached_inside().unwrap().xdp, Xdp::Native);
+}
+
+#[test]
+fn auto_takes_packet_sockets_where_xdp_does_not_run_and_says_why() {
+    let lab = Lab::new("autop").unwrap();
+    let capture = "engine = \"auto\"";
+    // One port that can and one that cannot: the first is let go.
+    let agent = Agent::start_by(&lab, &[], &Setup { capture, ..Setup::default() }, "in0,lo");
+    let status = agent.status();
+    assert_eq!(status.engine, "af_packet");
+    let reason = "the driver of `lo` does not run XDP natively";
+    assert!(status.engine_reason.starts_with(reason), "{}", status.engine_reason);
+    let log = agent.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("engine is chosen")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("af_packet") && lines[0].contains(reason), "{log}");
+    assert_eq!(lab.attached_inside().unwrap(), NOTHING);
+    let mut sender = lab.sender_outside().unwrap();
+    let frame = Frame::udp(WORLD4, ours4(1), 1, 2);
+    sender.send(&Pool::new([frame]), 2_000, Pace::Pps(20_000)).unwrap();
+    assert_eq!(agent.settled(2_000).totals.incoming.packets, 2_000);
+    // What the other port shows is counted too: leaving and arriving, and the answers.
+    lab.run_inside(|| {
+        let socket = UdpSocket::bind((GUARDED, 5000)).unwrap();
+        for _ in 0..100 {
+            // Nobody listens there, which may be told by now.
+            let _refused = socket.send_to(&[7; 100], (GUARDED, 9));
+        }
+    })
+    .unwrap();
+    let status = agent.settled(2_200);
+    assert!(status.totals.internal.packets >= 200, "{status:?}");
+}
+
+#[test]
+fn packet_sockets_need_one_capability_and_name_it() {
+    let lab = Lab::new("afpcap").unwrap();
+    let only_raw = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all"];
+    let capture = "engine = \"af_packet\"\nrole = \"mirror\"";
+    let agent = Agent::start_by(&lab, &only_raw, &Setup { capture, ..Setup::default() }, "in0");
+    let mut sender = lab.sender_outside().unwrap();
+    let frame = Frame::udp(WORLD4, ours4(1), 1, 2);
+    sender.send(&Pool::new([frame]), 2_000, Pace::Pps(20_000)).unwrap();
+    assert_eq!(agent.settled(2_000).packets.received, 2_000);
+    assert!(promiscuity(&lab) > 0);
+    drop(agent);
+    let auto = Setup { capture: "engine = \"auto\"", ..Setup::default() };
+    let agent = Agent::start_by(&lab, &only_raw, &auto, "in0");
+    let reason = "XDP needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, which is missing";
+    assert_eq!(agent.status().engine_reason, reason);
+    drop(agent);
+
+    let folder = Folder::new();
+    let config = configure(&folder, &setup());
+    let none = ["setpriv", "--bounding-set", "-net_raw", "--inh-caps", "-all"];
+    let output = command_by(&lab, &none, &config, "in0").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("not permitted: CAP_NET_RAW missing"), "{text}");
+}
+
+#[test]
+fn a_port_that_cannot_be_opened_is_named_with_the_remedy() {
+    let lab = Lab::new("afpbad").unwrap();
+    let folder = Folder::new();
+    let config = configure(&folder, &setup());
+    ip(&lab, "link add d0 type veth peer name d1");
+    for (interface, expected) in [
+        ("eth9", "interface `eth9` does not exist; there are: d0, d1, in0, lo"),
+        ("in0,d0", "interface `d0`: cannot watch it: it is down or gone: bring it up first"),
+    ] {
+        let output = command(&lab, &config, interface).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn zz_measure() {
+    let engines = [
+        "engine = \"xdp\"",
+        ENGINE,
+        "engine = \"af_packet\"\nthreads = 1",
+        "engine = \"xdp_generic\"",
+    ];
+    for capture in engines {
+        for pace in [Pace::Pps(100_000), Pace::Full] {
+            let lab = Lab::new("zzm").unwrap();
+            let agent = Agent::start(
+                &lab,
+                &Setup { capture, rest: "[thresholds]\npps = 100000000\n", ..Setup::default() },
+            );
+            let cpu = || {
+                let text = std::fs::read_to_string(format!("/proc/{}/stat", agent.id())).unwrap();
+                let f: Vec<u64> = text
+                    .rsplit_once(") ")
+                    .unwrap()
+                    .1
+                    .split(' ')
+                    .skip(11)
+                    .take(2)
+                    .map(|x| x.parse().unwrap())
+                    .collect();
+                (f[0] * 10, f[1] * 10)
+            };
+            let mut sender = lab.sender_outside().unwrap();
+            let frames = (1..=200).map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(22));
+            let before = cpu();
+            let begun = std::time::Instant::now();
+            let sent = sender.send(&Pool::new(frames), 1_000_000, pace).unwrap();
+            let took = begun.elapsed();
+            wait("all", || {
+                let p = agent.status().packets;
+                (p.received + p.dropped >= sent).then_some(())
+            });
+            let after = cpu();
+            let p = agent.status().packets;
+            eprintln!(
+                "MEASURE {capture:?} {took:?} received {} dropped {} cpu user {} ms sys {} ms",
+                p.received,
+                p.dropped,
+                after.0 - before.0,
+                after.1 - before.1
+            );
+        }
+    }
+}
