@@ -133,8 +133,7 @@ fn a_log_that_cannot_be_written_or_is_not_read_holds_nobody_up() {
 fn a_second_signal_ends_the_agent_at_once() {
     let lab = Lab::new("twice").unwrap();
     let hook = "echo begun >> HERE/calls; sleep 600";
-    let rest = "[thresholds]\npps = 30000\n";
-    let mut agent = Agent::start(&lab, &Setup { hook, rest, ..Setup::default() });
+    let mut agent = Agent::start(&lab, &Setup { hook, ..Setup::default() });
     ban(&agent.socket(), Ipv4Addr::new(192, 0, 2, 5));
     agent.folder.wait_for("calls", |text| text == "begun\n");
     xtask::lab::signal(agent.pid(), Signal::Terminate).unwrap();
