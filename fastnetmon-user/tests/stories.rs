@@ -141,7 +141,7 @@ mod tests {
                 if packets > 0 {
                     let mut counts = Counts::default();
                     counts.0[Class::Udp as usize] = Tally { packets, bytes: packets * 100 };
-                    gains.push(Gain { host, direction, counts, dropped: Tally::default() });
+                    gains.push(Gain::new(host, direction, &counts, Tally::default()));
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aya::maps::lpm_trie::Key;
@@ -16,7 +17,7 @@ use aya::{Ebpf, EbpfLoader};
 use fastnetmon_common::abi::{global, map};
 use fastnetmon_common::table::Limit;
 use fastnetmon_user::kernel;
-use fastnetmon_user::model::{Direction, Prefix};
+use fastnetmon_user::model::{Direction, Moment, Prefix};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{Directory, Flags, Limits, Lines, Mapping, Shape};
 use xtask::traffic::Frame;
@@ -133,14 +134,15 @@ impl Programs {
     /// Gives every IPv6 host its line.
     fn settle(&mut self, layout: &Layout) -> anyhow::Result<()> {
         // One that is in the way moves first and settles at a later reading.
-        for _ in 0..64 {
+        for minute in 1..64 {
             for host in 0..layout.residents {
                 self.territory.meet((0x2001_0db8 << 96) | (u128::from(host) << 64) | 1);
             }
             if self.territory.residents().len() >= layout.residents as usize {
                 return Ok(());
             }
-            self.territory.read(std::iter::empty());
+            let later = Moment::after_boot(Duration::from_secs(minute * 60));
+            self.territory.read(later, std::iter::empty());
         }
         let settled = self.territory.residents().len();
         bail!("only {settled} of {} IPv6 hosts found a line", layout.residents)

@@ -74,10 +74,11 @@ fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> 
             now = now + Duration::from_secs(1);
             let (spent, hosts) = on_cpu(quiet_cpu(), || {
                 let before = thread_cpu();
+                counters.take_back(rates.let_go(Duration::from_secs(1)));
                 let reading = counters.read(now);
-                programs.territory().read(reading.gains.iter().map(|gain| gain.host));
+                programs.territory().read(now, reading.gains.iter().map(|gain| gain.host));
                 let frame = rates.advance(reading);
-                let hosts = frame.rates.len();
+                let hosts = frame.moved.len();
                 let territory = &*programs.territory();
                 let verdicts = judge.weigh(&frame, |host| territory.address(host));
                 drop((frame, verdicts));

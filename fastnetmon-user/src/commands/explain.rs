@@ -140,7 +140,7 @@ fn counted(reading: &Reading, territory: &Territory) -> String {
             None => format!("slot {}", gain.host.0),
         };
         for class in Class::ALL {
-            let Tally { packets, bytes } = gain.counts.class(class);
+            let Tally { packets, bytes } = gain.counts().class(class);
             if packets > 0 {
                 let (direction, class) = (gain.direction.name(), class.name());
                 words.push(format!("{direction} {whose} {class}, {bytes} bytes"));

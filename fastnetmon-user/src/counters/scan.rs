@@ -1,32 +1,78 @@
 //! The scan: all lines of all rows, once a tick.
 //!
+//! Most hosts are idle most of the time, so a line is first looked at as one number, its digest; only
+//! where that changed are its words read, compared and written down.
+//!
 //! **Invariant**: rows are summed first and differences taken of the sum, so that no order of
-//! reading can count anything twice.
+//! reading can count anything twice. What is written down of a line is what was read of it at once.
 
 use std::time::Duration;
 
 use fastnetmon_common::table::{
-    BLOCK, DROPPED, HINTS_LOST, INTERNAL, MIRRORED, OTHER, PADDING, SAMPLES_LOST, STRANGERS_UNTOLD,
-    TUNNELLED, UNPARSED, WINDOW, gained,
+    BLOCK, DROPPED, HINTS_LOST, INTERNAL, MIRRORED, OTHER, PACKET_SHIFT, PADDING, SAMPLES_LOST,
+    STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WORDS, gained,
 };
 
 use crate::model::{Class, Counts, Direction, HostId, Moment, Tally, Unparsed};
 use crate::tables::{LineWords, Lines};
 
-/// Lines summed at a time: 16 KB, which stay in the first cache.
-const CHUNK: usize = 256;
+/// Lines looked at together: few enough that those which moved are still in a cache.
+const CHUNK: usize = 64;
 
-/// What one host gained in one direction.
+/// What one host gained in one direction. One cache line, since there may be a million of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Gain {
     /// Whose.
     pub host: HostId,
     /// Which way.
     pub direction: Direction,
+    /// Packed as in the table: the classes, and what of them we dropped.
+    words: [u64; DROPPED + 1],
+}
+
+impl Gain {
+    /// Of so many packets and bytes.
+    pub fn new(host: HostId, direction: Direction, counts: &Counts, dropped: Tally) -> Self {
+        let mut words = [0; DROPPED + 1];
+        for (word, tally) in words.iter_mut().zip(counts.0.into_iter().chain([dropped])) {
+            *word = pack(tally);
+        }
+        Self { host, direction, words }
+    }
+
     /// By class.
-    pub counts: Counts,
+    pub fn counts(&self) -> Counts {
+        let [tcp, syn, udp, icmp, fragment, other, _] = self.words;
+        Counts([tcp, syn, udp, icmp, fragment, other].map(unpack))
+    }
+
+    /// All classes.
+    pub fn total(&self) -> Tally {
+        self.counts().total()
+    }
+
     /// Of these, how many we dropped.
-    pub dropped: Tally,
+    pub fn dropped(&self) -> Tally {
+        let [.., dropped] = self.words;
+        unpack(dropped)
+    }
+
+    /// Where it stands among others.
+    const fn place(&self) -> (Direction, HostId) {
+        (self.direction, self.host)
+    }
+}
+
+/// As [`gained`] says it of a word, and back.
+const fn unpack(word: u64) -> Tally {
+    let (packets, bytes) = gained(0, word);
+    Tally { packets, bytes }
+}
+
+fn pack(tally: Tally) -> u64 {
+    let most_bytes = (1 << PACKET_SHIFT) - 1;
+    let most_packets = (1 << (u64::BITS - PACKET_SHIFT)) - 1;
+    (tally.packets.min(most_packets) << PACKET_SHIFT) | tally.bytes.min(most_bytes)
 }
 
 /// What the house's own lines gained.
@@ -69,12 +115,27 @@ pub struct Reading {
     pub house: House,
 }
 
+impl Reading {
+    /// What this host gained.
+    pub fn of(&self, host: HostId, direction: Direction) -> Counts {
+        let found = self.gains.binary_search_by_key(&(direction, host), Gain::place);
+        found.ok().and_then(|at| self.gains.get(at)).map(Gain::counts).unwrap_or_default()
+    }
+}
+
 /// The lines of one set of tables and what they held at the last reading.
 #[derive(Debug)]
 struct Table {
     lines: Lines,
-    /// By direction and slot.
-    before: [Vec<LineWords>; 2],
+    /// By direction.
+    before: [Before; 2],
+}
+
+/// By slot. The words of a line that never moved are never written, and cost no memory.
+#[derive(Debug)]
+struct Before {
+    digests: Vec<u64>,
+    words: Vec<LineWords>,
 }
 
 /// All counters.
@@ -82,6 +143,8 @@ struct Table {
 pub struct Counters {
     tables: Vec<Table>,
     last: Moment,
+    /// Room for the next reading's gains, which came back from an earlier one.
+    spare: Vec<Gain>,
 }
 
 impl Counters {
@@ -90,15 +153,11 @@ impl Counters {
         let tables = lines
             .into_iter()
             .map(|lines| {
-                let before = Direction::BOTH.map(|direction| {
-                    let mut words = vec![[0; 8]; lines.slots() as usize];
-                    lines.add_into(direction, 0, &mut words);
-                    words
-                });
+                let before = Direction::BOTH.map(|direction| Before::of(&lines, direction));
                 Table { lines, before }
             })
             .collect();
-        Self { tables, last: now }
+        Self { tables, last: now, spare: Vec::new() }
     }
 
     /// When the last reading was taken.
@@ -106,9 +165,23 @@ impl Counters {
         self.last
     }
 
-    /// What every host gained since the last reading. Allocates only for hosts that moved.
+    /// Takes the room of gains that nobody needs any more.
+    pub fn take_back(&mut self, mut gains: Vec<Gain>) {
+        // A carpet of attacks that is over shall not hold memory for ever.
+        gains.shrink_to(gains.len() * 2);
+        gains.clear();
+        self.spare = gains;
+    }
+
+    /// What every host gained since the last reading. Allocates only for hosts that moved, and not
+    /// even for these when the last reading's gains were taken back.
     pub fn read(&mut self, now: Moment) -> Reading {
-        let mut reading = Reading { at: now, span: now.since(self.last), ..Reading::default() };
+        let mut reading = Reading {
+            at: now,
+            span: now.since(self.last),
+            gains: std::mem::take(&mut self.spare),
+            house: House::default(),
+        };
         self.last = now;
         for table in &mut self.tables {
             for direction in Direction::BOTH {
@@ -130,7 +203,7 @@ impl Counters {
                 Direction::Incoming => incoming,
                 Direction::Outgoing => outgoing,
             };
-            if let Some(before) = before.get(host.0 as usize) {
+            if let Some(before) = before.words.get(host.0 as usize) {
                 let after = table.lines.sum(direction, host.0);
                 counts += &counted(before, &after);
             }
@@ -142,48 +215,70 @@ impl Counters {
 impl Table {
     fn read(&mut self, direction: Direction, reading: &mut Reading) {
         let [incoming, outgoing] = &mut self.before;
-        let before = match direction {
+        let Before { digests, words } = match direction {
             Direction::Incoming => incoming,
             Direction::Outgoing => outgoing,
         };
-        let mut sums = [[0; 8]; CHUNK];
         let mut first = 0;
-        for chunk in before.chunks_mut(CHUNK) {
-            sums.fill([0; 8]);
-            let Some(sums) = sums.get_mut(..chunk.len()) else { continue };
-            self.lines.add_into(direction, first, sums);
-            for (slot, (before, after)) in (first..).zip(chunk.iter_mut().zip(sums)) {
-                if !moved(before, after) {
-                    continue;
+        for (digests, words) in digests.chunks_mut(CHUNK).zip(words.chunks_mut(CHUNK)) {
+            let mut now = [0; CHUNK];
+            let Some(now) = now.get_mut(..digests.len()) else { continue };
+            self.lines.digest_into(direction, first, now);
+            let lines = digests.iter_mut().zip(words).zip(now);
+            for (slot, ((digest, before), now)) in (first..).zip(lines) {
+                if *now != *digest {
+                    let after = self.lines.sum(direction, slot);
+                    *digest = digest_of(&after);
+                    take(direction, slot, before, &after, reading);
+                    *before = after;
                 }
-                if slot < BLOCK {
-                    reading.house.take(direction, slot, before, after);
-                } else {
-                    let (packets, bytes) = word(before, after, DROPPED);
-                    reading.gains.push(Gain {
-                        host: HostId(slot),
-                        direction,
-                        counts: counted(before, after),
-                        dropped: Tally { packets, bytes },
-                    });
-                }
-                *before = *after;
             }
             first += u32::try_from(CHUNK).unwrap_or(BLOCK);
         }
     }
 }
 
-/// Did any counting word change? The window word does not count.
-#[inline]
-fn moved(before: &LineWords, after: &LineWords) -> bool {
-    let mut changed = 0;
-    for (index, (before, after)) in before.iter().zip(after).enumerate() {
-        if index != WINDOW {
-            changed |= before ^ after;
+impl Before {
+    /// As the lines are now.
+    fn of(lines: &Lines, direction: Direction) -> Self {
+        let slots = lines.slots() as usize;
+        let mut before = Self { digests: vec![0; slots], words: vec![[0; WORDS]; slots] };
+        lines.digest_into(direction, 0, &mut before.digests);
+        let lines_before = before.digests.iter_mut().zip(&mut before.words);
+        for (slot, (digest, words)) in (0..).zip(lines_before) {
+            if *digest != 0 {
+                *words = lines.sum(direction, slot);
+                *digest = digest_of(words);
+            }
         }
+        before
     }
-    changed != 0
+}
+
+/// One number that is another as soon as anything is counted: packets are only ever added, in one
+/// class each, and a word gains less than it holds between two readings (see [`gained`]). What is
+/// dropped is counted in its class as well, and the window word does not count.
+fn digest_of(words: &LineWords) -> u64 {
+    words.iter().take(Class::COUNTED).fold(0, |digest, &word| digest.wrapping_add(word))
+}
+
+/// Puts down what a line gained.
+fn take(
+    direction: Direction,
+    slot: u32,
+    before: &LineWords,
+    after: &LineWords,
+    reading: &mut Reading,
+) {
+    if slot < BLOCK {
+        reading.house.take(direction, slot, before, after);
+        return;
+    }
+    let mut words = [0; DROPPED + 1];
+    for (word, (before, after)) in words.iter_mut().zip(before.iter().zip(after)) {
+        *word = after.wrapping_sub(*before);
+    }
+    reading.gains.push(Gain { host: HostId(slot), direction, words });
 }
 
 fn word(before: &LineWords, after: &LineWords, index: usize) -> (u64, u64) {
@@ -227,12 +322,15 @@ impl House {
 
 /// Adds up what several tables say of one host.
 fn merge(gains: &mut Vec<Gain>) {
-    gains.sort_by_key(|gain| (gain.host, gain.direction));
+    gains.sort_by_key(Gain::place);
     gains.dedup_by(|later, earlier| {
-        let same = later.host == earlier.host && later.direction == earlier.direction;
+        let same = later.place() == earlier.place();
         if same {
-            earlier.counts += &later.counts;
-            earlier.dropped += later.dropped;
+            let mut counts = earlier.counts();
+            counts += &later.counts();
+            let mut dropped = earlier.dropped();
+            dropped += later.dropped();
+            *earlier = Gain::new(earlier.host, earlier.direction, &counts, dropped);
         }
         same
     });

@@ -203,13 +203,7 @@ mod tests {
             }
             if self.now.since(self.counters.last()) >= WINDOW {
                 let reading = self.counters.read(self.now);
-                self.watch.turn(self.now, |host, direction| {
-                    let gain = reading
-                        .gains
-                        .iter()
-                        .find(|gain| (gain.host, gain.direction) == (host, direction));
-                    gain.map(|gain| gain.counts).unwrap_or_default()
-                });
+                self.watch.turn(self.now, |host, direction| reading.of(host, direction));
             }
             let glimpses = self.watch.look(self.now, &self.counters);
             glimpses.first().map(|glimpse| glimpse.within.packets)

@@ -36,8 +36,8 @@ use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::rates::WINDOW;
 use crate::verdicts::{Judge, Policy};
 
-/// Notices that wait for the tick, at most.
-const NOTICES: usize = 65_536;
+/// Notices that wait for the tick, at most: about as many as the kernel's rings hold.
+const NOTICES: usize = 16_384;
 
 /// How long the capture thread waits for the rings before it looks at the stop flag.
 const PATIENCE: Duration = Duration::from_millis(50);

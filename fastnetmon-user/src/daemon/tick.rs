@@ -199,6 +199,10 @@ impl State {
     /// The whole round: counters, rates, verdicts, report.
     fn read(&mut self, now: Moment) {
         let cpu = clock::thread_cpu();
+        // The last frame has had its time; its room is the next one's.
+        self.latest = RateFrame::default();
+        let room = self.rates.let_go(now.since(self.tick.counters.last()));
+        self.tick.counters.take_back(room);
         let reading = self.tick.counters.read(now);
         let is_late = reading.span > self.tick.longest;
         if is_late {
@@ -207,19 +211,12 @@ impl State {
         }
         self.tick.territory.read(now, reading.gains.iter().map(|gain| gain.host));
         if !self.watch.is_empty() {
-            let gains: HashMap<_, _> = reading
-                .gains
-                .iter()
-                .map(|gain| ((gain.host, gain.direction), gain.counts))
-                .collect();
-            self.watch.turn(now, |host, direction| {
-                gains.get(&(host, direction)).copied().unwrap_or_default()
-            });
+            self.watch.turn(now, |host, direction| reading.of(host, direction));
         }
         if is_late {
             // Nobody is banned or let go by it.
             let totals = self.rates.skip(&reading);
-            self.latest = RateFrame { at: now, rates: Vec::new(), totals };
+            self.latest = RateFrame { at: now, totals, ..RateFrame::default() };
         } else {
             self.latest = self.rates.advance(reading);
             let Tick { judge, territory, .. } = &mut self.tick;
@@ -236,7 +233,7 @@ impl State {
         }
         let spent = clock::thread_cpu().saturating_sub(cpu);
         self.publish(now, spent);
-        debug!(hosts = self.latest.rates.len(), ?spent, "Reading done.");
+        debug!(hosts = self.latest.moved.len(), ?spent, "Reading done.");
     }
 
     /// Between two readings: watched hosts, and dumps that are ready.
@@ -357,8 +354,7 @@ impl State {
 
     fn pps(&self, host: HostId, direction: Direction) -> u64 {
         self.latest
-            .rates
-            .iter()
+            .rates()
             .find(|rate| rate.host == host && rate.direction == direction)
             .map_or(0, |rate| rate.per_second.pps)
     }

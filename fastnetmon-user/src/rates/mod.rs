@@ -7,9 +7,10 @@
 //! played.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::counters::{House, Reading};
+use crate::counters::{Gain, House, Reading};
 use crate::model::{Counts, Direction, HostId, Moment, PerSecond, Tally, Unparsed};
 
 /// The window of the policy.
@@ -74,10 +75,45 @@ impl Totals {
 pub struct RateFrame {
     /// When.
     pub at: Moment,
-    /// Hosts that moved within the window.
-    pub rates: Vec<Rate>,
+    /// How long what is in it took to come.
+    pub span: Duration,
+    /// What hosts gained that moved within the window.
+    pub moved: Arc<Vec<Gain>>,
     /// The whole.
     pub totals: Totals,
+}
+
+impl RateFrame {
+    /// The speeds of all hosts that moved, worked out as they are asked for: of a million hosts few
+    /// are ever looked at twice.
+    pub fn rates(&self) -> impl Iterator<Item = Rate> + '_ {
+        self.moved.iter().map(|gain| self.rate(gain))
+    }
+
+    /// Those with more packets a second than this.
+    pub fn above(&self, pps: u64) -> impl Iterator<Item = Rate> + '_ {
+        // A rate is rounded down, so it is above only when the next whole number is reached.
+        let least = (u128::from(pps) + 1) * self.window().as_nanos();
+        self.moved
+            .iter()
+            .filter(move |gain| u128::from(gain.total().packets) * 1_000_000_000 >= least)
+            .map(|gain| self.rate(gain))
+    }
+
+    fn rate(&self, gain: &Gain) -> Rate {
+        let within = gain.counts();
+        Rate {
+            host: gain.host,
+            direction: gain.direction,
+            within,
+            per_second: within.total().per_second(self.window()),
+        }
+    }
+
+    /// Shorter than the window only while the agent is young: before it, there was nothing.
+    fn window(&self) -> Duration {
+        self.span.max(WINDOW)
+    }
 }
 
 /// A reading that is this long is as good as the window: the clock's grain and a busy machine
@@ -89,34 +125,53 @@ const NEARLY: Duration = Duration::from_millis(950);
 pub struct RateTable {
     totals: Totals,
     /// The readings that make the window, oldest first.
-    window: VecDeque<Reading>,
+    window: VecDeque<Part>,
     /// Their sum, when there is more than one.
     sums: HashMap<(HostId, Direction), Counts>,
+}
+
+/// What a reading adds to the window.
+#[derive(Debug)]
+struct Part {
+    span: Duration,
+    gains: Arc<Vec<Gain>>,
 }
 
 impl RateTable {
     /// Takes a reading and tells the speeds.
     pub fn advance(&mut self, reading: Reading) -> RateFrame {
         self.take_totals(&reading);
-        let at = reading.at;
-        if reading.span >= NEARLY {
+        let Reading { at, span, gains, .. } = reading;
+        let part = Part { span, gains: Arc::new(gains) };
+        if span >= NEARLY {
             self.window.clear();
             self.sums.clear();
-            self.window.push_back(reading);
+            self.window.push_back(part);
         } else {
-            self.slide(reading);
+            self.slide(part);
         }
-        let span: Duration = self.window.iter().map(|reading| reading.span).sum();
-        let rates = match self.window.back() {
-            Some(only) if self.window.len() == 1 => {
-                rates(span, only.gains.iter().map(|gain| (gain.host, gain.direction, gain.counts)))
+        let span: Duration = self.window.iter().map(|part| part.span).sum();
+        let moved = match self.window.back() {
+            Some(only) if self.window.len() == 1 => Arc::clone(&only.gains),
+            _ => {
+                let gain = |(&(host, direction), counts): (&(HostId, Direction), &Counts)| {
+                    Gain::new(host, direction, counts, Tally::default())
+                };
+                Arc::new(self.sums.iter().map(gain).collect())
             }
-            _ => rates(
-                span,
-                self.sums.iter().map(|(&(host, direction), &counts)| (host, direction, counts)),
-            ),
         };
-        RateFrame { at, rates, totals: self.totals }
+        RateFrame { at, span, moved, totals: self.totals }
+    }
+
+    /// Gives back the room of gains that a reading of this length makes needless. Whoever holds the
+    /// last frame drops it first.
+    pub fn let_go(&mut self, span: Duration) -> Vec<Gain> {
+        if span < NEARLY {
+            return Vec::new();
+        }
+        self.sums.clear();
+        let last = self.window.drain(..).next_back();
+        last.and_then(|part| Arc::into_inner(part.gains)).unwrap_or_default()
     }
 
     /// Takes a reading that came too late to say anything about speeds.
@@ -127,26 +182,26 @@ impl RateTable {
         self.totals
     }
 
-    fn slide(&mut self, reading: Reading) {
+    fn slide(&mut self, part: Part) {
         if self.sums.is_empty() {
             // One long reading stood for itself until now.
-            for gain in self.window.iter().flat_map(|earlier| &earlier.gains) {
-                *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts;
+            for gain in self.window.iter().flat_map(|earlier| earlier.gains.iter()) {
+                *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts();
             }
         }
-        for gain in &reading.gains {
-            *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts;
+        for gain in part.gains.iter() {
+            *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts();
         }
-        self.window.push_back(reading);
-        let mut span: Duration = self.window.iter().map(|reading| reading.span).sum();
+        self.window.push_back(part);
+        let mut span: Duration = self.window.iter().map(|part| part.span).sum();
         while let Some(oldest) = self.window.front()
             && span.saturating_sub(oldest.span) >= NEARLY
         {
             span = span.saturating_sub(oldest.span);
-            for gain in &oldest.gains {
+            for gain in oldest.gains.iter() {
                 let key = (gain.host, gain.direction);
                 if let Some(sum) = self.sums.get_mut(&key) {
-                    for (sum, gone) in sum.0.iter_mut().zip(gain.counts.0) {
+                    for (sum, gone) in sum.0.iter_mut().zip(gain.counts().0) {
                         *sum = sum.less(gone);
                     }
                     if sum.total().is_zero() {
@@ -162,8 +217,8 @@ impl RateTable {
         let (mut incoming, mut outgoing) = (Tally::default(), Tally::default());
         for gain in &reading.gains {
             match gain.direction {
-                Direction::Incoming => incoming += gain.counts.total(),
-                Direction::Outgoing => outgoing += gain.counts.total(),
+                Direction::Incoming => incoming += gain.total(),
+                Direction::Outgoing => outgoing += gain.total(),
             }
         }
         let House {
@@ -208,34 +263,15 @@ impl Channel {
     }
 }
 
-fn rates(span: Duration, counts: impl Iterator<Item = (HostId, Direction, Counts)>) -> Vec<Rate> {
-    // Shorter than the window only while the agent is young: before it, there was nothing.
-    let span = span.max(WINDOW);
-    counts
-        .map(|(host, direction, within)| Rate {
-            host,
-            direction,
-            within,
-            per_second: within.total().per_second(span),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Gain;
     use crate::model::Class;
 
     fn reading(at_ms: u64, span_ms: u64, packets: u64) -> Reading {
         let mut counts = Counts::default();
         counts.0[Class::Udp as usize] = Tally { packets, bytes: packets * 46 };
-        let gain = Gain {
-            host: HostId(256),
-            direction: Direction::Incoming,
-            counts,
-            dropped: Tally::default(),
-        };
+        let gain = Gain::new(HostId(256), Direction::Incoming, &counts, Tally::default());
         Reading {
             at: Moment::after_boot(Duration::from_millis(at_ms)),
             span: Duration::from_millis(span_ms),
@@ -247,7 +283,11 @@ mod tests {
     #[track_caller]
     fn check(table: &mut RateTable, reading: Reading, expected: Option<u64>) {
         let frame = table.advance(reading);
-        assert_eq!(frame.rates.first().map(|rate| rate.per_second.pps), expected);
+        let pps = frame.rates().next().map(|rate| rate.per_second.pps);
+        assert_eq!(pps, expected);
+        let pps = pps.unwrap_or_default();
+        assert_eq!(frame.above(pps).count(), 0);
+        assert_eq!(frame.above(pps.saturating_sub(1)).count(), usize::from(pps != 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use crate::model::Direction;
+use crate::model::{Direction, HostId};
 use crate::rates::{Rate, RateFrame};
 
 /// The loudest hosts of one direction, each list in falling order.
@@ -18,49 +18,116 @@ pub struct Loudest {
 
 /// Finds the `count` loudest hosts of one direction.
 pub fn loudest(frame: &RateFrame, direction: Direction, count: usize) -> Loudest {
-    let rates: Vec<Rate> =
-        frame.rates.iter().filter(|rate| rate.direction == direction).copied().collect();
-    Loudest {
-        by_packets: first(rates.clone(), count, |rate| rate.per_second.pps),
-        by_bytes: first(rates, count, |rate| rate.per_second.bytes),
+    let mut by_packets = First::new(count, |rate: &Rate| rate.per_second.pps);
+    let mut by_bytes = First::new(count, |rate: &Rate| rate.per_second.bytes);
+    for rate in frame.rates().filter(|rate| rate.direction == direction) {
+        by_packets.offer(&rate);
+        by_bytes.offer(&rate);
+    }
+    Loudest { by_packets: by_packets.sorted(), by_bytes: by_bytes.sorted() }
+}
+
+/// The first few of many.
+struct First<F> {
+    count: usize,
+    loudness: F,
+    /// Less than twice as many as are wanted.
+    held: Vec<Rate>,
+    /// Who is not louder than this has no place any more.
+    least: Option<u64>,
+}
+
+impl<F: Fn(&Rate) -> u64> First<F> {
+    const fn new(count: usize, loudness: F) -> Self {
+        Self { count, loudness, held: Vec::new(), least: None }
+    }
+
+    fn offer(&mut self, rate: &Rate) {
+        // One that is as loud as the last may still come before it by its number.
+        if self.least.is_some_and(|least| (self.loudness)(rate) < least) {
+            return;
+        }
+        self.held.push(*rate);
+        if self.held.len() >= self.count.saturating_mul(2).max(64) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let Self { count, loudness, held, least } = self;
+        if *count == 0 || held.len() <= *count {
+            held.truncate(*count);
+            return;
+        }
+        let (_, last, _) =
+            held.select_nth_unstable_by_key(*count - 1, |rate| key(&*loudness, rate));
+        *least = Some(loudness(last));
+        held.truncate(*count);
+    }
+
+    fn sorted(mut self) -> Vec<Rate> {
+        self.cut();
+        let Self { loudness, mut held, .. } = self;
+        held.sort_unstable_by_key(|rate| key(&loudness, rate));
+        held
     }
 }
 
-fn first(mut rates: Vec<Rate>, count: usize, loudness: impl Fn(&Rate) -> u64) -> Vec<Rate> {
-    let key = |rate: &Rate| (Reverse(loudness(rate)), rate.host);
-    if count < rates.len() {
-        rates.select_nth_unstable_by_key(count, key);
-        rates.truncate(count);
-    }
-    rates.sort_unstable_by_key(key);
-    rates
+/// The loudest first, and among equals the one with the lowest number.
+fn key(loudness: impl Fn(&Rate) -> u64, rate: &Rate) -> (Reverse<u64>, HostId) {
+    (Reverse(loudness(rate)), rate.host)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Counts, HostId, PerSecond};
+    use crate::counters::Gain;
+    use crate::model::{Class, Counts, Tally};
+    use crate::rates::WINDOW;
 
     #[test]
     fn the_loudest_come_first_and_no_more_than_asked_for() {
-        let rate = |host, pps, bytes, direction| Rate {
-            host: HostId(host),
-            direction,
-            within: Counts::default(),
-            per_second: PerSecond { pps, bytes },
+        let gain = |host, packets, bytes, direction| {
+            let mut counts = Counts::default();
+            counts.0[Class::Udp as usize] = Tally { packets, bytes };
+            Gain::new(HostId(host), direction, &counts, Tally::default())
         };
-        let frame = RateFrame {
-            rates: vec![
-                rate(1, 10, 9000, Direction::Incoming),
-                rate(2, 30, 100, Direction::Incoming),
-                rate(3, 20, 200, Direction::Incoming),
-                rate(1, 99, 99, Direction::Outgoing),
-            ],
-            ..RateFrame::default()
-        };
+        let moved = vec![
+            gain(1, 10, 9000, Direction::Incoming),
+            gain(2, 30, 100, Direction::Incoming),
+            gain(3, 20, 200, Direction::Incoming),
+            gain(1, 99, 99, Direction::Outgoing),
+        ];
+        let frame = RateFrame { span: WINDOW, moved: moved.into(), ..RateFrame::default() };
         let hosts = |rates: &[Rate]| rates.iter().map(|rate| rate.host.0).collect::<Vec<_>>();
         let found = loudest(&frame, Direction::Incoming, 2);
         assert_eq!((hosts(&found.by_packets), hosts(&found.by_bytes)), (vec![2, 3], vec![1, 3]));
         assert_eq!(loudest(&frame, Direction::Incoming, 9).by_packets.len(), 3);
+    }
+
+    #[test]
+    fn of_many_hosts_the_same_few_are_first_whatever_the_order() {
+        let gain = |host: u32| {
+            let mut counts = Counts::default();
+            let loudness = u64::from(host.wrapping_mul(2_654_435_761) >> 22);
+            counts.0[Class::Udp as usize] = Tally { packets: loudness, bytes: loudness };
+            Gain::new(HostId(host), Direction::Incoming, &counts, Tally::default())
+        };
+        let mut moved: Vec<Gain> = (0..5000).map(gain).collect();
+        let mut expected: Vec<(Reverse<u64>, HostId)> =
+            moved.iter().map(|gain| (Reverse(gain.total().packets), gain.host)).collect();
+        expected.sort();
+        expected.truncate(100);
+        for _ in 0..2 {
+            let frame =
+                RateFrame { span: WINDOW, moved: moved.clone().into(), ..RateFrame::default() };
+            let found: Vec<(Reverse<u64>, HostId)> = loudest(&frame, Direction::Incoming, 100)
+                .by_packets
+                .iter()
+                .map(|rate| (Reverse(rate.per_second.pps), rate.host))
+                .collect();
+            assert_eq!(found, expected);
+            moved.reverse();
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use fastnetmon_common::table::WORDS;
 
-use crate::model::Direction;
+use crate::model::{Class, Direction};
 use crate::tables::{Mapping, Shape};
 
 /// The words of one line, summed over all rows.
@@ -46,6 +46,23 @@ impl Lines {
             for (sum, line) in sums.iter_mut().zip(row.as_chunks::<WORDS>().0) {
                 for (sum, word) in sum.iter_mut().zip(line) {
                     *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
+                }
+            }
+        }
+    }
+
+    /// Adds the digests of the slots from `first` on to `digests`, over all rows: the sum of a line's
+    /// counting words, which is another as soon as anything was counted in it.
+    pub fn digest_into(&self, direction: Direction, first: u32, digests: &mut [u64]) {
+        let words = self.mapping.words();
+        for row in 0..self.writers.get() {
+            let line = (row as usize * 2 + direction as usize) * self.slots as usize;
+            let begin = (line + first as usize) * WORDS;
+            let end = (line + self.slots as usize) * WORDS;
+            let Some(row) = words.get(begin..end) else { continue };
+            for (digest, line) in digests.iter_mut().zip(row.as_chunks::<WORDS>().0) {
+                for word in line.iter().take(Class::COUNTED) {
+                    *digest = digest.wrapping_add(word.load(Ordering::Relaxed));
                 }
             }
         }

@@ -59,10 +59,10 @@ impl Judge {
         let mut verdicts = Vec::new();
         let mut still: Vec<(IpAddr, Direction)> = Vec::new();
         let allowed = self.policy.pps;
-        for rate in frame.rates.iter().filter(|rate| rate.per_second.pps > allowed) {
+        for rate in frame.above(allowed) {
             let Some(address) = address_of(rate.host) else { continue };
             still.push((address, rate.direction));
-            verdicts.extend(self.exceeded(frame.at, rate.host, address, rate));
+            verdicts.extend(self.exceeded(frame.at, rate.host, address, &rate));
         }
         verdicts.extend(self.release(frame.at, &still));
         verdicts

@@ -172,8 +172,7 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
                     "a packet of ours was nobody's: {:?}",
                     reading.house
                 );
-                packets +=
-                    reading.gains.iter().map(|gain| gain.counts.total().packets).sum::<u64>();
+                packets += reading.gains.iter().map(|gain| gain.total().packets).sum::<u64>();
             };
             take(&counted);
             take(&counters.read(clock::now()));
