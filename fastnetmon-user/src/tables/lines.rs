@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastnetmon_common::table::WORDS;
 
@@ -34,33 +34,26 @@ impl Lines {
         self.slots
     }
 
-    /// Adds the words of the slots from `first` on to `sums`, over all rows. What lies beyond the
-    /// last slot adds nothing.
-    pub fn add_into(&self, direction: Direction, first: u32, sums: &mut [LineWords]) {
+    /// The lines of each row from slot `first` on. A slot beyond the last one has none.
+    fn rows(
+        &self,
+        direction: Direction,
+        first: u32,
+    ) -> impl Iterator<Item = &[[AtomicU64; WORDS]]> {
         let words = self.mapping.words();
-        for row in 0..self.writers.get() {
+        (0..self.writers.get()).filter_map(move |row| {
             let line = (row as usize * 2 + direction as usize) * self.slots as usize;
             let begin = (line + first as usize) * WORDS;
             let end = (line + self.slots as usize) * WORDS;
-            let Some(row) = words.get(begin..end) else { continue };
-            for (sum, line) in sums.iter_mut().zip(row.as_chunks::<WORDS>().0) {
-                for (sum, word) in sum.iter_mut().zip(line) {
-                    *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
-                }
-            }
-        }
+            words.get(begin..end).map(|row| row.as_chunks().0)
+        })
     }
 
     /// Adds the digests of the slots from `first` on to `digests`, over all rows: the sum of a line's
     /// counting words, which is another as soon as anything was counted in it.
     pub fn digest_into(&self, direction: Direction, first: u32, digests: &mut [u64]) {
-        let words = self.mapping.words();
-        for row in 0..self.writers.get() {
-            let line = (row as usize * 2 + direction as usize) * self.slots as usize;
-            let begin = (line + first as usize) * WORDS;
-            let end = (line + self.slots as usize) * WORDS;
-            let Some(row) = words.get(begin..end) else { continue };
-            for (digest, line) in digests.iter_mut().zip(row.as_chunks::<WORDS>().0) {
+        for row in self.rows(direction, first) {
+            for (digest, line) in digests.iter_mut().zip(row) {
                 for word in line.iter().take(Class::COUNTED) {
                     *digest = digest.wrapping_add(word.load(Ordering::Relaxed));
                 }
@@ -68,11 +61,14 @@ impl Lines {
         }
     }
 
-    /// One slot, summed over all rows.
+    /// One slot, summed over all rows; zeros for a slot beyond the last one.
     pub fn sum(&self, direction: Direction, slot: u32) -> LineWords {
-        let mut sums = [[0; WORDS]];
-        self.add_into(direction, slot, &mut sums);
-        let [sum] = sums;
+        let mut sum: LineWords = [0; WORDS];
+        for line in self.rows(direction, slot).filter_map(|row| row.first()) {
+            for (sum, word) in sum.iter_mut().zip(line) {
+                *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
+            }
+        }
         sum
     }
 }

@@ -107,24 +107,22 @@ impl Judge {
             return None;
         }
         let cause = Cause::Packets { threshold: self.policy.pps };
-        Some(self.stand(
-            now,
-            Ban {
-                host,
-                address,
-                direction,
-                pps,
-                peak_pps: pps,
-                cause,
-                since: now,
-                until: self.policy.ban_time.map(|time| now + time),
-            },
-        ))
+        Some(self.stand(now, host, address, direction, pps, cause))
     }
 
-    fn stand(&mut self, now: Moment, ban: Ban) -> Verdict {
+    fn stand(
+        &mut self,
+        now: Moment,
+        host: HostId,
+        address: IpAddr,
+        direction: Direction,
+        pps: u64,
+        cause: Cause,
+    ) -> Verdict {
+        let until = self.policy.ban_time.map(|time| now + time);
+        let ban = Ban { host, address, direction, pps, peak_pps: pps, cause, since: now, until };
         let details_by = Some(now + self.policy.details_deadline);
-        self.standing.insert(ban.address, Standing { ban: ban.clone(), details_by });
+        self.standing.insert(address, Standing { ban: ban.clone(), details_by });
         Verdict::Ban(ban)
     }
 
@@ -177,19 +175,7 @@ impl Judge {
                 if self.standing.contains_key(&address) {
                     return Err(OrderError::BannedAlready(address));
                 }
-                Ok(self.stand(
-                    now,
-                    Ban {
-                        host,
-                        address,
-                        direction,
-                        pps,
-                        peak_pps: pps,
-                        cause: Cause::Operator,
-                        since: now,
-                        until: self.policy.ban_time.map(|time| now + time),
-                    },
-                ))
+                Ok(self.stand(now, host, address, direction, pps, Cause::Operator))
             }
             Order::Unban { address } => self
                 .standing
