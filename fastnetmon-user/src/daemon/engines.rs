@@ -10,15 +10,15 @@ use fastnetmon_common::table::Limit;
 use tracing::{info, warn};
 
 use crate::capture::{
-    self, AfPacketEngine, AfXdpEngine, Bound, EgressName, Engine as _, EngineName, RoleName,
-    XdpEngine,
+    self, AfPacketEngine, AfXdpEngine, Bound, CaptureError, EgressName, Engine as _, EngineName,
+    RoleName, XdpEngine,
 };
 use crate::counters::Counters;
 use crate::daemon::{Settings, StartError, clock, privileges};
 use crate::kernel::{self, Attached, Egress, Frozen, Mode, Port, Support};
 use crate::model::Direction;
 use crate::networks::{Plan, PrefixSet, Territory};
-use crate::tables::{self, Limits, Parts, Row, Shape};
+use crate::tables::{self, Entry, Limits, Parts, Row, Shape};
 
 /// The kernel's window is about this long, and so is an engine's.
 const HINT_WINDOW: Duration = Duration::from_millis(128);
@@ -41,8 +41,21 @@ pub(super) struct Chosen {
 pub(super) enum Eyes {
     /// The kernel programs count; their rings are drained, and the sockets of mirror ports.
     Kernel(Box<XdpEngine>, Option<Box<AfXdpEngine>>),
-    /// Threads of ours count, each into its row.
-    Own(Vec<(AfPacketEngine, Row)>),
+    /// Threads of ours count, each into its row: as many engines as rows.
+    Own(Own, Vec<Row>),
+}
+
+/// An engine of ours, one for each thread. Matched once, when the threads start.
+pub(super) enum Own {
+    AfPacket(Vec<AfPacketEngine>),
+}
+
+impl Own {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::AfPacket(_) => AfPacketEngine::NAME,
+        }
+    }
 }
 
 /// Chooses as the settings say, and opens the ports.
@@ -56,21 +69,21 @@ pub(super) fn choose(
         EngineName::Xdp | EngineName::XdpGeneric => {
             in_kernel(settings, ports, ours, NAMED.to_owned())
         }
-        EngineName::AfPacket => in_sockets(settings, ports, ours, NAMED.to_owned()),
+        EngineName::AfPacket => in_packet_sockets(settings, ports, ours, NAMED.to_owned()),
         EngineName::Auto => {
             let missing = privileges::missing_for_xdp();
             if missing.is_empty() {
                 let reason = "every port runs XDP natively".to_owned();
                 match in_kernel(settings, ports, ours, reason) {
                     Err(StartError::Kernel(error)) => match error.without_xdp() {
-                        Some(reason) => in_sockets(settings, ports, ours, reason),
+                        Some(reason) => in_packet_sockets(settings, ports, ours, reason),
                         None => Err(error.into()),
                     },
                     outcome => outcome,
                 }
             } else {
                 let reason = format!("XDP needs {}, which is missing", missing.join(", "));
-                in_sockets(settings, ports, ours, reason)
+                in_packet_sockets(settings, ports, ours, reason)
             }
         }
     }?;
@@ -86,30 +99,25 @@ fn in_kernel(
     reason: String,
 ) -> Result<Chosen, StartError> {
     let capture = &settings.capture;
-    let (plan, writes) = Plan::new(ours, settings.networks.ipv6_hosts)?;
-    let shape = shape(&plan, kernel::possible_cpus()?, capture.max_table_mb)?;
+    let laid_out = LaidOut::new(settings, ours, kernel::possible_cpus()?)?;
     let support = Support::of_this_kernel()?;
     for remark in support.remarks() {
         warn!("{remark}");
     }
-    let (mut object, parts, rings) = kernel::load(Frozen {
-        shape,
+    let (mut object, mut parts, rings) = kernel::load(Frozen {
+        shape: laid_out.shape,
         sparse_every: capture.sparse_every,
         decapsulate: capture.decapsulate,
         load_bytes: support.load_bytes,
     })?;
-    let Parts { lines, directory, mut flags, limits } = parts;
     let is_mirror = capture.role == RoleName::Mirror;
     if is_mirror {
-        flags = flags.redirecting();
+        parts.flags = parts.flags.redirecting();
     }
-    let territory =
-        Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
     let names: Vec<&str> = ports.iter().map(|port| port.interface.as_str()).collect();
-    let rows = kernel::receiving_cpus(&names, shape.writers.get());
-    set_limits(&limits, settings, rows);
+    let rows = kernel::receiving_cpus(&names, laid_out.shape.writers.get());
     // Before the first packet, so that it is counted.
-    let counters = Counters::new(vec![lines], clock::now());
+    let (counters, territory) = laid_out.written(settings, ours, parts, rows);
     let sockets = if is_mirror { Some(object.sockets()?) } else { None };
     let attached = kernel::attach(object, ports, egress(capture.egress, support))?;
     let (takers, bound) =
@@ -127,37 +135,82 @@ fn in_kernel(
     })
 }
 
-fn in_sockets(
+fn in_packet_sockets(
     settings: &Settings,
     ports: &[Port],
     ours: &PrefixSet,
     reason: String,
 ) -> Result<Chosen, StartError> {
-    let capture = &settings.capture;
-    let (plan, writes) = Plan::new(ours, settings.networks.ipv6_hosts)?;
-    let cpus = std::thread::available_parallelism().ok();
-    let cpus = cpus.and_then(|cpus| NonZeroU32::try_from(cpus).ok()).unwrap_or(NonZeroU32::MIN);
-    let threads = capture.threads.number(cpus);
-    let shape = shape(&plan, threads, capture.max_table_mb)?;
+    let threads = threads(settings);
+    in_threads(settings, ports, ours, reason, threads, || {
+        AfPacketEngine::open(ports, threads, clock::now).map(Own::AfPacket)
+    })
+}
+
+/// Has so many threads of ours count with what `open` opens: one engine for each of them.
+fn in_threads(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+    threads: NonZeroU32,
+    open: impl FnOnce() -> Result<Own, CaptureError>,
+) -> Result<Chosen, StartError> {
+    let laid_out = LaidOut::new(settings, ours, threads)?;
     for port in ports {
         kernel::must_exist(&port.interface)?;
     }
-    let (parts, rows) = tables::own(shape).map_err(kernel::KernelError::from)?;
-    let Parts { lines, directory, flags, limits } = parts;
-    let territory =
-        Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
-    set_limits(&limits, settings, threads.get());
-    let counters = Counters::new(vec![lines], clock::now());
-    let engines = AfPacketEngine::open(ports, threads, clock::now)?;
+    let (parts, rows) = tables::own(laid_out.shape).map_err(kernel::KernelError::from)?;
+    let (counters, territory) = laid_out.written(settings, ours, parts, threads.get());
+    let own = open()?;
+    let engine = own.name();
     Ok(Chosen {
-        engine: AfPacketEngine::NAME,
+        engine,
         reason,
-        evidence: AfPacketEngine::NAME.to_owned(),
+        evidence: engine.to_owned(),
         counters,
         territory,
         attached: None,
-        eyes: Eyes::Own(engines.into_iter().zip(rows).collect()),
+        eyes: Eyes::Own(own, rows),
     })
+}
+
+/// How many threads count, when they are ours.
+fn threads(settings: &Settings) -> NonZeroU32 {
+    let cpus = std::thread::available_parallelism().ok();
+    let cpus = cpus.and_then(|cpus| NonZeroU32::try_from(cpus).ok()).unwrap_or(NonZeroU32::MIN);
+    settings.capture.threads.number(cpus)
+}
+
+/// Whom we guard, laid out for so many rows: what every engine begins with.
+struct LaidOut {
+    plan: Plan,
+    writes: Vec<(Entry, u32)>,
+    shape: Shape,
+}
+
+impl LaidOut {
+    fn new(settings: &Settings, ours: &PrefixSet, rows: NonZeroU32) -> Result<Self, StartError> {
+        let (plan, writes) = Plan::new(ours, settings.networks.ipv6_hosts)?;
+        let shape = shape(&plan, rows, settings.capture.max_table_mb)?;
+        Ok(Self { plan, writes, shape })
+    }
+
+    /// Writes it into the tables. So many rows count at a time.
+    fn written(
+        self,
+        settings: &Settings,
+        ours: &PrefixSet,
+        parts: Parts,
+        rows: u32,
+    ) -> (Counters, Territory) {
+        let Self { plan, writes, shape } = self;
+        let Parts { lines, directory, flags, limits } = parts;
+        let territory =
+            Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
+        set_limits(&limits, settings, rows);
+        (Counters::new(vec![lines], clock::now()), territory)
+    }
 }
 
 /// The tables a plan needs, when they may take so many megabytes.

@@ -29,7 +29,7 @@ use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
 use crate::daemon::Settings;
 use crate::daemon::control::Door;
-use crate::daemon::engines::{self, Chosen, Eyes};
+use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
@@ -155,14 +155,14 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let lost_notices = Arc::new(AtomicU64::new(0));
     let rings = match &eyes {
         Eyes::Kernel(..) => 1,
-        Eyes::Own(threads) => threads.len(),
+        Eyes::Own(_, rows) => rows.len(),
     };
     let rings: Vec<Arc<Lookout>> = (0..rings).map(|_| Arc::default()).collect();
     let taker = Arc::new(Lookout::default());
     let about = About {
         engine,
         engine_reason: reason,
-        follows: matches!(eyes, Eyes::Own(_)),
+        follows: matches!(eyes, Eyes::Own(..)),
         role: role_name(settings.capture.role),
         evidence: shown_by,
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
@@ -218,15 +218,15 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
                 captures.push(look("af_xdp", &end, &stopping, *takes, writer(), taker)?);
             }
         }
-        Eyes::Own(threads) => {
+        Eyes::Own(own, rows) => {
             let rules = Rules {
                 sparse_every: settings.capture.sparse_every,
                 decapsulate: settings.capture.decapsulate,
             };
-            for ((engine, row), lookout) in threads.into_iter().zip(rings) {
-                let writer = writer().counting(row, rules);
-                captures.push(look("capture", &end, &stopping, engine, writer, lookout)?);
-            }
+            let writers = rows.into_iter().map(|row| writer().counting(row, rules)).zip(rings);
+            captures = match own {
+                Own::AfPacket(engines) => look_all(&end, &stopping, engines, writers)?,
+            };
         }
     }
     let tick = spawn("tick", &end, move || {
@@ -343,6 +343,19 @@ fn look(
 ) -> Result<JoinHandle<()>, StartError> {
     let stopping = Arc::clone(stopping);
     spawn(name, end, move || capture(&mut engine, writer, &stopping, &lookout))
+}
+
+/// Starts a thread for each engine, with its writer and its lookout.
+fn look_all<E: Engine>(
+    end: &Sender<&'static str>,
+    stopping: &Arc<AtomicBool>,
+    engines: Vec<E>,
+    writers: impl Iterator<Item = (Writer, Arc<Lookout>)>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let threads = engines.into_iter().zip(writers);
+    threads
+        .map(|(engine, (writer, lookout))| look("capture", end, stopping, engine, writer, lookout))
+        .collect()
 }
 
 /// Looks until it is told to stop. A capture that breaks is an alarm, and tried again.
