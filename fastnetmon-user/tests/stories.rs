@@ -11,7 +11,7 @@ mod tests {
     use std::time::Duration;
 
     use fastnetmon_user::counters::{Gain, House, Reading};
-    use fastnetmon_user::model::{Class, Counts, Direction, HostId, Moment, Prefix, Tally};
+    use fastnetmon_user::model::{Class, Counts, Direction, HostId, Loads, Moment, Prefix, Tally};
     use fastnetmon_user::networks::PrefixSet;
     use fastnetmon_user::rates::RateTable;
     use fastnetmon_user::verdicts::{Judge, Order, Policy, Verdict};
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn told(second: u64, verdict: &Verdict) -> String {
-        let ban = verdict.ban();
+        let ban = verdict.ban().unwrap();
         let (what, direction) = (verdict.name(), ban.direction.name());
         format!("{second}: {what} {} {direction} {}", ban.address, ban.pps)
     }
@@ -104,8 +104,15 @@ mod tests {
                     let host = hosts.id(address);
                     let direction = Direction::Incoming;
                     let order = match order.as_str() {
-                        "ban" => Order::Ban { host, address, direction, pps: 0 },
-                        "unban" => Order::Unban { address },
+                        "ban" => Order::Ban {
+                            host,
+                            address,
+                            direction,
+                            loads: Box::new(Loads::default()),
+                            reason: None,
+                            time: None,
+                        },
+                        "unban" => Order::Unban { address, reason: None },
                         other => panic!("unknown order `{other}`"),
                     };
                     match judge.obey(at, order) {

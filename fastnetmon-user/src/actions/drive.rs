@@ -7,7 +7,6 @@
 //! tells whom it refused; nothing is dropped in silence.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use tracing::{error, info, warn};
 
 use crate::actions::{Action, ActionError};
+use crate::model::Prefix;
 use crate::verdicts::Verdict;
 
 /// Verdicts that wait, at most.
@@ -49,7 +49,7 @@ pub struct Deed {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Verdict>,
-    busy: HashSet<IpAddr>,
+    busy: HashSet<Prefix>,
     closed: bool,
 }
 
@@ -69,9 +69,9 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             let Queue { waiting, busy, closed } = &mut *queue;
-            let free = waiting.iter().position(|verdict| !busy.contains(&verdict.ban().address));
+            let free = waiting.iter().position(|verdict| !busy.contains(&verdict.about()));
             if let Some(verdict) = free.and_then(|at| waiting.remove(at)) {
-                busy.insert(verdict.ban().address);
+                busy.insert(verdict.about());
                 return Some(verdict);
             }
             if *closed && waiting.is_empty() {
@@ -81,8 +81,8 @@ impl Shared {
         }
     }
 
-    fn done(&self, address: IpAddr) {
-        self.lock().busy.remove(&address);
+    fn done(&self, about: Prefix) {
+        self.lock().busy.remove(&about);
         self.changed.notify_all();
     }
 }
@@ -157,7 +157,7 @@ impl Crew {
         drop(queue);
         self.shared.changed.notify_all();
         for verdict in &left {
-            let (host, what) = (verdict.ban().address, verdict.name());
+            let (host, what) = (verdict.about().address(), verdict.name());
             warn!(%host, action = self.action, what, "Not done: the agent ends.");
         }
         // Who still works is past the deadline and ends with the process.
@@ -174,7 +174,7 @@ fn work<A: Action>(mut action: A, shared: &Shared, patience: Duration, deeds: &S
     while let Some(verdict) = shared.next() {
         let outcome = attempt(&mut action, &verdict, patience);
         tell(A::NAME, &verdict, &outcome);
-        shared.done(verdict.ban().address);
+        shared.done(verdict.about());
         // The log has it; at the end of the agent nobody else listens.
         let deed = Deed { action: A::NAME, verdict, outcome };
         if let Err(TrySendError::Full(_)) = deeds.try_send(deed) {
@@ -201,8 +201,10 @@ fn attempt<A: Action>(
 }
 
 fn tell(action: &'static str, verdict: &Verdict, outcome: &Result<(), ActionError>) {
-    let (what, ban) = (verdict.name(), verdict.ban());
-    let (host, direction, pps) = (ban.address, ban.direction.name(), ban.pps);
+    let (what, host) = (verdict.name(), verdict.about().address());
+    let ban = verdict.ban();
+    let direction = ban.map(|ban| ban.direction.name());
+    let pps = ban.map(|ban| ban.pps);
     match outcome {
         Ok(()) => info!(%host, direction, pps, action, what, "Done."),
         Err(error) => error!(%host, direction, pps, action, what, %error, "Not done."),
@@ -214,20 +216,10 @@ mod tests {
     use crossbeam_channel::{bounded, unbounded};
 
     use super::*;
-    use crate::model::{Direction, HostId, Moment};
-    use crate::verdicts::{Ban, Cause};
+    use crate::verdicts::{Ban, Ending};
 
     fn ban(last: u8) -> Ban {
-        Ban {
-            host: HostId(u32::from(last)),
-            address: [192, 0, 2, last].into(),
-            direction: Direction::Incoming,
-            pps: 40_000,
-            peak_pps: 40_000,
-            cause: Cause::Packets { threshold: 30_000 },
-            since: Moment::default(),
-            until: None,
-        }
+        Ban::of([192, 0, 2, last])
     }
 
     /// Waits for a word before it does anything about host 1.
@@ -240,7 +232,7 @@ mod tests {
         const NAME: &'static str = "slow";
 
         fn carry_out(&mut self, verdict: &Verdict, _: Duration) -> Result<(), ActionError> {
-            if verdict.ban().address == IpAddr::from([192, 0, 2, 1]) && self.go.recv().is_err() {
+            if verdict.about() == Prefix::host([192, 0, 2, 1].into()) && self.go.recv().is_err() {
                 return Err(ActionError::Refused { reason: "nobody says go".into() });
             }
             Ok(())
@@ -253,7 +245,7 @@ mod tests {
         let (deeds, done) = bounded(16);
         let crew = Crew::start(&Slow { go: wait }, 2, Duration::from_secs(1), &deeds).unwrap();
         crew.hand(Verdict::Ban(ban(1))).unwrap();
-        crew.hand(Verdict::Unban(ban(1))).unwrap();
+        crew.hand(Verdict::Unban(ban(1), Ending::Over)).unwrap();
         for last in 2..10 {
             crew.hand(Verdict::Ban(ban(last))).unwrap();
         }
@@ -263,7 +255,7 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!(done.recv().unwrap().verdict, Verdict::Ban(ban(1)));
         go.send(()).unwrap();
-        assert_eq!(done.recv().unwrap().verdict, Verdict::Unban(ban(1)));
+        assert_eq!(done.recv().unwrap().verdict, Verdict::Unban(ban(1), Ending::Over));
         assert_eq!(crew.finish(Duration::from_secs(9)), 0);
     }
 

@@ -58,8 +58,14 @@ impl Gain {
     }
 
     /// Where it stands among others.
-    const fn place(&self) -> (Direction, HostId) {
+    pub const fn place(&self) -> (Direction, HostId) {
         (self.direction, self.host)
+    }
+
+    /// This host's among gains that stand in order.
+    pub fn find(gains: &[Self], host: HostId, direction: Direction) -> Option<&Self> {
+        let found = gains.binary_search_by_key(&(direction, host), Self::place);
+        found.ok().and_then(|at| gains.get(at))
     }
 }
 
@@ -118,8 +124,7 @@ pub struct Reading {
 impl Reading {
     /// What this host gained.
     pub fn of(&self, host: HostId, direction: Direction) -> Counts {
-        let found = self.gains.binary_search_by_key(&(direction, host), Gain::place);
-        found.ok().and_then(|at| self.gains.get(at)).map(Gain::counts).unwrap_or_default()
+        Gain::find(&self.gains, host, direction).map(Gain::counts).unwrap_or_default()
     }
 }
 

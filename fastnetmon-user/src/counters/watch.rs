@@ -27,8 +27,8 @@ pub struct Glimpse {
     pub host: HostId,
     /// Which way.
     pub direction: Direction,
-    /// What came within the window.
-    pub within: Tally,
+    /// What came within the window, by class.
+    pub within: Counts,
     /// How much of the window could be seen; shorter at first.
     pub span: Duration,
 }
@@ -44,9 +44,9 @@ pub struct Watch {
 struct Watched {
     hinted: Moment,
     /// Gains between snapshots, oldest first: when each ended and what it brought.
-    gains: VecDeque<(Moment, Moment, Tally)>,
+    gains: VecDeque<(Moment, Moment, Counts)>,
     /// What this reading had brought at the last snapshot.
-    seen: Tally,
+    seen: Counts,
     /// The reading in which that was.
     reading: Moment,
 }
@@ -78,7 +78,7 @@ impl Watch {
                 let watched = Watched {
                     hinted: now,
                     gains: VecDeque::new(),
-                    seen: Tally::default(),
+                    seen: Counts::default(),
                     reading,
                 };
                 self.hosts.insert((host, direction), watched);
@@ -106,7 +106,7 @@ impl Watch {
         for (&(host, direction), watched) in &mut self.hosts {
             watched.take(now, watched.reading, gain_of(host, direction), window);
             watched.reading = now;
-            watched.seen = Tally::default();
+            watched.seen = Counts::default();
         }
     }
 
@@ -121,12 +121,11 @@ impl Watched {
     fn take(&mut self, now: Moment, reading: Moment, counts: Counts, window: Duration) {
         if reading != self.reading {
             self.reading = reading;
-            self.seen = Tally::default();
+            self.seen = Counts::default();
         }
-        let total = counts.total();
-        let new = total.less(self.seen);
+        let new = counts.less(&self.seen);
         let from = self.gains.back().map_or(reading, |&(_, until, _)| until);
-        self.seen = total;
+        self.seen = counts;
         self.gains.push_back((from, now, new));
         // A snapshot counts while any of it lies within the window: a burst is not to slip
         // between two, and 10 ms more or less is the grain of the looking.
@@ -135,21 +134,21 @@ impl Watched {
         }
         // The gain before the first look may be older than the window; it then counts for its
         // share of it.
-        if let Some((from, until, tally)) = self.gains.front_mut() {
+        if let Some((from, until, counts)) = self.gains.front_mut() {
             let begin = now - window;
             if *from < begin {
                 let whole = until.since(*from);
                 let part = until.since(begin);
-                *tally = share(*tally, part, whole);
+                *counts = Counts(counts.0.map(|tally| share(tally, part, whole)));
                 *from = begin;
             }
         }
     }
 
     fn glimpse(&self, now: Moment, host: HostId, direction: Direction) -> Glimpse {
-        let mut within = Tally::default();
-        for &(_, _, tally) in &self.gains {
-            within += tally;
+        let mut within = Counts::default();
+        for (_, _, counts) in &self.gains {
+            within += counts;
         }
         let from = self.gains.front().map_or(now, |&(from, _, _)| from);
         Glimpse { at: now, host, direction, within, span: now.since(from) }
@@ -206,7 +205,7 @@ mod tests {
                 self.watch.turn(self.now, |host, direction| reading.of(host, direction));
             }
             let glimpses = self.watch.look(self.now, &self.counters);
-            glimpses.first().map(|glimpse| glimpse.within.packets)
+            glimpses.first().map(|glimpse| glimpse.within.total().packets)
         }
 
         fn hint(&mut self) {

@@ -27,14 +27,14 @@ use crate::actions::{Crew, Script};
 use crate::capture::{CaptureError, Engine, EngineName, Polled, RoleName};
 use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
-use crate::daemon::Settings;
 use crate::daemon::control::Door;
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
+use crate::daemon::{Settings, clock};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::rates::WINDOW;
-use crate::verdicts::{Judge, Policy};
+use crate::verdicts::{BanId, Judge, Policy};
 
 /// Notices that wait for the tick, at most: about as many as the kernel's rings hold.
 const NOTICES: usize = 16_384;
@@ -190,7 +190,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         span: settings.capture.tick_ms.duration(),
         counters,
         territory,
-        judge: Judge::new(policy(settings, whitelist), []),
+        judge: Judge::new(policy(settings, whitelist), []).counting_from(first_ban()),
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
         crew,
@@ -427,6 +427,11 @@ fn longest_span(ports: &[Port]) -> Duration {
         mbps += kernel::speed_mbps(&port.interface).map_or(100_000, u64::from);
     }
     Duration::from_millis(150_000_000 / mbps.max(1)).clamp(WINDOW * 3 / 2, WINDOW * 60)
+}
+
+/// Larger than whatever an earlier run of the agent counted to.
+fn first_ban() -> BanId {
+    BanId(u64::try_from(clock::wall().unix.as_nanos()).unwrap_or(u64::MAX / 2))
 }
 
 fn policy(settings: &Settings, whitelist: networks::PrefixSet) -> Policy {

@@ -20,12 +20,12 @@ use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::clock;
 use crate::kernel::{self, Interface};
-use crate::model::{Direction, HostId, Moment, Tally};
+use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::{Occupant, Territory};
 use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
 use crate::reports::loudest;
 use crate::tables::Notice;
-use crate::verdicts::{Ban, Cause, Judge, Order, Verdict};
+use crate::verdicts::{Alert, Ban, Cause, Judge, Order, Verdict};
 
 /// How often watched hosts are looked at.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -242,7 +242,7 @@ impl State {
         let mut banned = false;
         for glimpse in glimpses {
             let Some(address) = self.tick.territory.address(glimpse.host) else { continue };
-            if let Some(verdict) = self.tick.judge.startle(&glimpse, address) {
+            if let Some(verdict) = self.tick.judge.startle(&glimpse, address, &self.latest) {
                 self.pronounce(now, verdict);
                 banned = true;
             }
@@ -274,26 +274,41 @@ impl State {
                 evidence.arm(now, ban.host, ban.address, wanted);
                 territory.arm(ban.host, ban.address, *packets);
                 let (ip, direction, pps) = (ban.address, ban.direction.name(), ban.pps);
-                match ban.cause {
-                    Cause::Packets { threshold } => {
-                        warn!(%ip, direction, pps, threshold, "Attack.");
+                match &ban.cause {
+                    Cause::Rule { subject, measure, threshold, measured } => {
+                        let (subject, measure) = (subject.name(), measure.name());
+                        let (kind, because) = (ban.attack.kind.name(), &*ban.attack.because);
+                        warn!(%ip, direction, pps, subject, measure, threshold, measured, kind, because, "Attack.");
                     }
-                    Cause::Operator => info!(%ip, direction, pps, "Banned by an operator."),
+                    Cause::Operator { reason } => {
+                        info!(%ip, direction, pps, reason = reason.as_deref(), "Banned by an operator.");
+                    }
                 }
             }
             Verdict::Details(ban, _) => self.tell_details(ban),
-            Verdict::Unban(ban) => {
+            Verdict::Unban(ban, ending) => {
                 self.tick.territory.release(ban.host, ban.address);
                 self.watch.forget(ban.host);
                 let lasted = now.since(ban.since);
-                info!(ip = %ban.address, ?lasted, peak_pps = ban.peak_pps, "The ban is over.");
-                self.act(Verdict::Unban(ban));
+                let Ban { address, peak_pps, peak_mbps, total, .. } = &ban;
+                let Tally { packets, bytes } = total;
+                info!(ip = %address, ?lasted, peak_pps, peak_mbps, packets, bytes, "The ban is over.");
+                self.act(Verdict::Unban(ban, ending));
+            }
+            Verdict::Alert(alert) => {
+                let Alert { prefix, direction, hosts, pps, .. } = &alert;
+                warn!(%prefix, direction = direction.name(), hosts, pps, "A network is under attack.");
+            }
+            Verdict::Calm(alert) => {
+                let Alert { prefix, direction, peak_pps, since, .. } = &alert;
+                let lasted = now.since(*since);
+                info!(%prefix, direction = direction.name(), ?lasted, peak_pps, "A network is calm again.");
             }
         }
     }
 
     fn act(&mut self, verdict: Verdict) {
-        let (ip, what) = (verdict.ban().address, verdict.name());
+        let (ip, what) = (verdict.about().address(), verdict.name());
         if let Err(overflow) = self.tick.crew.hand(verdict) {
             self.overflows += 1;
             error!(%ip, what, error = %overflow, "An action was not taken.");
@@ -328,8 +343,12 @@ impl State {
                     .territory
                     .host(ip)
                     .ok_or_else(|| format!("`{ip}` finds no line right now: try again"))?;
-                let pps = self.pps(host, direction);
-                let order = Order::Ban { host, address: ip, direction, pps };
+                let loads = Box::new(Loads {
+                    incoming: self.latest.load(host, Direction::Incoming),
+                    outgoing: self.latest.load(host, Direction::Outgoing),
+                });
+                let (reason, time) = (None, None);
+                let order = Order::Ban { host, address: ip, direction, loads, reason, time };
                 let verdict =
                     self.tick.judge.obey(now, order).map_err(|error| error.to_string())?;
                 self.pronounce(now, verdict);
@@ -340,23 +359,16 @@ impl State {
                 let verdict = self
                     .tick
                     .judge
-                    .obey(now, Order::Unban { address: ip })
+                    .obey(now, Order::Unban { address: ip, reason: None })
                     .map_err(|error| error.to_string())?;
-                if waiting {
+                if waiting && let Some(ban) = verdict.ban() {
                     // The three calls keep their order, however short the ban was.
-                    self.tell_details(verdict.ban().clone());
+                    self.tell_details(ban.clone());
                 }
                 self.pronounce(now, verdict);
                 Ok(control::Reply::Done { what: format!("`{ip}` is let go") })
             }
         }
-    }
-
-    fn pps(&self, host: HostId, direction: Direction) -> u64 {
-        self.latest
-            .rates()
-            .find(|rate| rate.host == host && rate.direction == direction)
-            .map_or(0, |rate| rate.per_second.pps)
     }
 
     /// Bans as they stand now, without waiting for the next reading.
@@ -500,10 +512,10 @@ impl Missed {
     }
 }
 
-const fn cause(cause: Cause) -> &'static str {
+const fn cause(cause: &Cause) -> &'static str {
     match cause {
-        Cause::Packets { .. } => "threshold",
-        Cause::Operator => "operator",
+        Cause::Rule { .. } => "threshold",
+        Cause::Operator { .. } => "operator",
     }
 }
 
@@ -534,7 +546,7 @@ fn shown_ban(ban: &Ban, wall: crate::model::Wall) -> control::Ban {
         },
         pps: ban.pps,
         peak_pps: ban.peak_pps,
-        cause: cause(ban.cause).to_owned(),
+        cause: cause(&ban.cause).to_owned(),
         since: wall.unix_secs(ban.since),
         until: ban.until.map(|until| wall.unix_secs(until)),
     }

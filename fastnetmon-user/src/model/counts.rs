@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Class;
+use crate::model::{Class, Direction};
 
 /// Packets, and the bytes of their IP packets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,15 @@ impl PerSecond {
     pub const fn mbps(self) -> u64 {
         self.bits() / 1_000_000
     }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            pps: self.pps.saturating_add(other.pps),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
 }
 
 /// One tally for each class.
@@ -96,6 +105,66 @@ impl Counts {
     /// One class.
     pub fn class(&self, class: Class) -> Tally {
         self.0.get(class as usize).copied().unwrap_or_default()
+    }
+}
+
+impl Counts {
+    /// What is left when a part is taken away, class by class; never below zero.
+    #[must_use]
+    pub fn less(&self, part: &Self) -> Self {
+        let mut left = *self;
+        for (left, part) in left.0.iter_mut().zip(part.0) {
+            *left = left.less(part);
+        }
+        left
+    }
+
+    /// Each class a second, when so many came within `span`.
+    pub fn per_second(&self, span: Duration) -> Load {
+        Load(self.0.map(|tally| tally.per_second(span)))
+    }
+}
+
+/// One speed for each class, in one direction.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Load(pub [PerSecond; Class::COUNTED]);
+
+impl Load {
+    /// The sum over all classes.
+    pub fn total(&self) -> PerSecond {
+        self.0.iter().fold(PerSecond::default(), |sum, class| sum.and(*class))
+    }
+
+    /// One class.
+    pub fn class(&self, class: Class) -> PerSecond {
+        self.0.get(class as usize).copied().unwrap_or_default()
+    }
+}
+
+/// What a host does, both ways.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Loads {
+    /// To it.
+    pub incoming: Load,
+    /// From it.
+    pub outgoing: Load,
+}
+
+impl Loads {
+    /// One way, and the other.
+    pub const fn new(direction: Direction, load: Load, against: Load) -> Self {
+        match direction {
+            Direction::Incoming => Self { incoming: load, outgoing: against },
+            Direction::Outgoing => Self { incoming: against, outgoing: load },
+        }
+    }
+
+    /// One way.
+    pub const fn of(&self, direction: Direction) -> &Load {
+        match direction {
+            Direction::Incoming => &self.incoming,
+            Direction::Outgoing => &self.outgoing,
+        }
     }
 }
 

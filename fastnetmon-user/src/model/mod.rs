@@ -9,7 +9,7 @@ mod seen;
 
 pub use fastnetmon_common::class::{Class, Direction, Sides, Unparsed};
 
-pub use self::counts::{Counts, PerSecond, Tally};
+pub use self::counts::{Counts, Load, Loads, PerSecond, Tally};
 pub use self::host::{HostId, Prefix, PrefixError};
 pub use self::moment::{Moment, Wall};
 pub use self::seen::Seen;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::counters::{Gain, House, Reading};
-use crate::model::{Counts, Direction, HostId, Moment, PerSecond, Tally, Unparsed};
+use crate::model::{Counts, Direction, HostId, Load, Moment, PerSecond, Tally, Unparsed};
 
 /// The window of the policy.
 pub const WINDOW: Duration = Duration::from_secs(1);
@@ -23,8 +23,8 @@ pub struct Rate {
     pub host: HostId,
     /// Which way.
     pub direction: Direction,
-    /// By class.
-    pub within: Counts,
+    /// By class, a second.
+    pub load: Load,
     /// All classes, a second.
     pub per_second: PerSecond,
 }
@@ -77,8 +77,10 @@ pub struct RateFrame {
     pub at: Moment,
     /// How long what is in it took to come.
     pub span: Duration,
-    /// What hosts gained that moved within the window.
+    /// What hosts gained that moved within the window, incoming first, in the order of their slots.
     pub moved: Arc<Vec<Gain>>,
+    /// What hosts gained in the last reading alone, in the same order.
+    pub fresh: Arc<Vec<Gain>>,
     /// The whole.
     pub totals: Totals,
 }
@@ -100,12 +102,24 @@ impl RateFrame {
             .map(|gain| self.rate(gain))
     }
 
+    /// What one host did, by class.
+    pub fn load(&self, host: HostId, direction: Direction) -> Load {
+        Gain::find(&self.moved, host, direction)
+            .map(|gain| gain.counts().per_second(self.window()))
+            .unwrap_or_default()
+    }
+
+    /// What one host gained in the last reading.
+    pub fn gained(&self, host: HostId, direction: Direction) -> Counts {
+        Gain::find(&self.fresh, host, direction).map(Gain::counts).unwrap_or_default()
+    }
+
     fn rate(&self, gain: &Gain) -> Rate {
         let within = gain.counts();
         Rate {
             host: gain.host,
             direction: gain.direction,
-            within,
+            load: within.per_second(self.window()),
             per_second: within.total().per_second(self.window()),
         }
     }
@@ -157,10 +171,13 @@ impl RateTable {
                 let gain = |(&(host, direction), counts): (&(HostId, Direction), &Counts)| {
                     Gain::new(host, direction, counts, Tally::default())
                 };
-                Arc::new(self.sums.iter().map(gain).collect())
+                let mut moved: Vec<Gain> = self.sums.iter().map(gain).collect();
+                moved.sort_unstable_by_key(Gain::place);
+                Arc::new(moved)
             }
         };
-        RateFrame { at, span, moved, totals: self.totals }
+        let fresh = self.window.back().map(|part| Arc::clone(&part.gains)).unwrap_or_default();
+        RateFrame { at, span, moved, fresh, totals: self.totals }
     }
 
     /// Gives back the room of gains that a reading of this length makes needless. Whoever holds the

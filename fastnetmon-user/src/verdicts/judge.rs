@@ -8,10 +8,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::counters::Glimpse;
-use crate::model::{Direction, HostId, Moment};
+use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::PrefixSet;
 use crate::rates::{Rate, RateFrame, WINDOW};
-use crate::verdicts::{Ban, Cause, Order, OrderError, Verdict};
+use crate::verdicts::{
+    Attack, Ban, BanId, Cause, Deeds, Ending, Measure, Order, OrderError, Subject, Verdict,
+};
 
 /// What the judge goes by.
 #[derive(Clone, Debug)]
@@ -38,16 +40,26 @@ struct Standing {
 pub struct Judge {
     policy: Policy,
     standing: BTreeMap<IpAddr, Standing>,
+    /// The next ban's.
+    next: BanId,
 }
 
 impl Judge {
     /// Goes by `policy`; `standing` are bans that were in force before.
     pub fn new(policy: Policy, standing: impl IntoIterator<Item = Ban>) -> Self {
-        let standing = standing
+        let standing: BTreeMap<IpAddr, Standing> = standing
             .into_iter()
             .map(|ban| (ban.address, Standing { ban, details_by: None }))
             .collect();
-        Self { policy, standing }
+        let last = standing.values().map(|standing| standing.ban.id).max();
+        let next = BanId(last.map_or(1, |last| last.0.saturating_add(1)));
+        Self { policy, standing, next }
+    }
+
+    /// Numbers bans from `first`, or from behind those that stand.
+    #[must_use]
+    pub fn counting_from(self, first: BanId) -> Self {
+        Self { next: self.next.max(first), ..self }
     }
 
     /// Judges every host at the tick. `address_of` gives `None` for lines that are no host's.
@@ -58,41 +70,48 @@ impl Judge {
     ) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         let mut still: Vec<(IpAddr, Direction)> = Vec::new();
+        self.follow(frame);
         let allowed = self.policy.pps;
         for rate in frame.above(allowed) {
             let Some(address) = address_of(rate.host) else { continue };
             still.push((address, rate.direction));
-            verdicts.extend(self.exceeded(frame.at, rate.host, address, &rate));
+            verdicts.extend(self.exceeded(frame, address, &rate));
         }
         verdicts.extend(self.release(frame.at, &still));
         verdicts
     }
 
-    /// Judges one host between two ticks.
-    pub fn startle(&mut self, glimpse: &Glimpse, address: IpAddr) -> Option<Verdict> {
+    /// Judges one host between two ticks. `latest` tells what it does the other way.
+    pub fn startle(
+        &mut self,
+        glimpse: &Glimpse,
+        address: IpAddr,
+        latest: &RateFrame,
+    ) -> Option<Verdict> {
         let allowed = u128::from(self.policy.pps) * WINDOW.as_millis() / 1000;
-        if u128::from(glimpse.within.packets) <= allowed {
+        if u128::from(glimpse.within.total().packets) <= allowed {
             return None;
         }
-        let per_second = glimpse.within.per_second(WINDOW);
-        self.ban(glimpse.at, glimpse.host, address, glimpse.direction, per_second.pps)
+        let Glimpse { at, host, direction, ref within, .. } = *glimpse;
+        let against = latest.load(host, direction.reversed());
+        let loads = Loads::new(direction, within.per_second(WINDOW), against);
+        self.ban(at, host, address, direction, loads)
     }
 
-    fn exceeded(
-        &mut self,
-        now: Moment,
-        host: HostId,
-        address: IpAddr,
-        rate: &Rate,
-    ) -> Option<Verdict> {
-        let pps = rate.per_second.pps;
-        if let Some(standing) = self.standing.get_mut(&address) {
-            if standing.ban.direction == rate.direction {
-                standing.ban.peak_pps = standing.ban.peak_pps.max(pps);
-            }
-            return None;
+    fn exceeded(&mut self, frame: &RateFrame, address: IpAddr, rate: &Rate) -> Option<Verdict> {
+        let Rate { host, direction, load, .. } = *rate;
+        let against = frame.load(host, direction.reversed());
+        self.ban(frame.at, host, address, direction, Loads::new(direction, load, against))
+    }
+
+    /// Keeps peaks and totals up to date.
+    fn follow(&mut self, frame: &RateFrame) {
+        for Standing { ban, .. } in self.standing.values_mut() {
+            let now = frame.load(ban.host, ban.direction).total();
+            ban.peak_pps = ban.peak_pps.max(now.pps);
+            ban.peak_mbps = ban.peak_mbps.max(now.mbps());
+            ban.total += frame.gained(ban.host, ban.direction).total();
         }
-        self.ban(now, host, address, rate.direction, pps)
     }
 
     fn ban(
@@ -101,26 +120,53 @@ impl Judge {
         host: HostId,
         address: IpAddr,
         direction: Direction,
-        pps: u64,
+        loads: Loads,
     ) -> Option<Verdict> {
         if self.standing.contains_key(&address) || self.policy.whitelist.contains(address) {
             return None;
         }
-        let cause = Cause::Packets { threshold: self.policy.pps };
-        Some(self.stand(now, host, address, direction, pps, cause))
+        let cause = Cause::Rule {
+            subject: Subject::Total,
+            measure: Measure::Pps,
+            threshold: self.policy.pps,
+            measured: loads.of(direction).total().pps,
+        };
+        let until = self.policy.ban_time.map(|time| now + time);
+        Some(self.stand(now, host, address, direction, loads, cause, until))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a ban is made of")]
     fn stand(
         &mut self,
         now: Moment,
         host: HostId,
         address: IpAddr,
         direction: Direction,
-        pps: u64,
+        loads: Loads,
         cause: Cause,
+        until: Option<Moment>,
     ) -> Verdict {
-        let until = self.policy.ban_time.map(|time| now + time);
-        let ban = Ban { host, address, direction, pps, peak_pps: pps, cause, since: now, until };
+        let load = loads.of(direction);
+        let total = load.total();
+        let ban = Ban {
+            id: self.next,
+            host,
+            address,
+            direction,
+            pps: total.pps,
+            peak_pps: total.pps,
+            peak_mbps: total.mbps(),
+            cause,
+            attack: Attack::from_load(load),
+            loads,
+            total: Tally::default(),
+            group: "".into(),
+            dry_run: false,
+            deeds: Deeds::default(),
+            since: now,
+            until,
+        };
+        self.next = BanId(self.next.0.saturating_add(1));
         let details_by = Some(now + self.policy.details_deadline);
         self.standing.insert(address, Standing { ban: ban.clone(), details_by });
         Verdict::Ban(ban)
@@ -141,7 +187,7 @@ impl Judge {
             .collect();
         over.iter()
             .filter_map(|address| self.standing.remove(address))
-            .map(|standing| Verdict::Unban(standing.ban))
+            .map(|standing| Verdict::Unban(standing.ban, Ending::Over))
             .collect()
     }
 
@@ -171,16 +217,18 @@ impl Judge {
     /// When there is nothing to do.
     pub fn obey(&mut self, now: Moment, order: Order) -> Result<Verdict, OrderError> {
         match order {
-            Order::Ban { host, address, direction, pps } => {
+            Order::Ban { host, address, direction, loads, reason, time } => {
                 if self.standing.contains_key(&address) {
                     return Err(OrderError::BannedAlready(address));
                 }
-                Ok(self.stand(now, host, address, direction, pps, Cause::Operator))
+                let until = time.or(self.policy.ban_time).map(|time| now + time);
+                let cause = Cause::Operator { reason };
+                Ok(self.stand(now, host, address, direction, *loads, cause, until))
             }
-            Order::Unban { address } => self
+            Order::Unban { address, reason } => self
                 .standing
                 .remove(&address)
-                .map(|standing| Verdict::Unban(standing.ban))
+                .map(|standing| Verdict::Unban(standing.ban, Ending::Operator { reason }))
                 .ok_or(OrderError::NotBanned(address)),
         }
     }

@@ -1,11 +1,13 @@
 //! What operators say. An input like any other.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{Direction, HostId};
+use crate::model::{Direction, HostId, Loads};
 
 /// A word of the operator's.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Order {
     /// Ban this host.
     Ban {
@@ -15,13 +17,19 @@ pub enum Order {
         address: IpAddr,
         /// Which way the attack goes.
         direction: Direction,
-        /// What it does right now, in packets a second.
-        pps: u64,
+        /// What it does right now.
+        loads: Box<Loads>,
+        /// Why.
+        reason: Option<Arc<str>>,
+        /// For how long; `None`: as the policy says.
+        time: Option<Duration>,
     },
     /// Let it go.
     Unban {
         /// Its address.
         address: IpAddr,
+        /// Why.
+        reason: Option<Arc<str>>,
     },
 }
 

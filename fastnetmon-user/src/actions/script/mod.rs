@@ -51,9 +51,9 @@ impl Script {
     }
 }
 
-/// What the script is given: arguments and standard input.
-fn call(verdict: &Verdict) -> ([String; 4], String) {
-    let ban = verdict.ban();
+/// What the script is given: arguments and standard input. Alerts are no business of its.
+fn call(verdict: &Verdict) -> Option<([String; 4], String)> {
+    let ban = verdict.ban()?;
     let arguments = [
         ban.address.to_string(),
         ban.direction.name().to_owned(),
@@ -67,14 +67,14 @@ fn call(verdict: &Verdict) -> ([String; 4], String) {
             let _infallible = writeln!(input, "{packet}");
         }
     }
-    (arguments, input)
+    Some((arguments, input))
 }
 
 impl Action for Script {
     const NAME: &'static str = "script";
 
     fn carry_out(&mut self, verdict: &Verdict, patience: Duration) -> Result<(), ActionError> {
-        let (arguments, input) = call(verdict);
+        let Some((arguments, input)) = call(verdict) else { return Ok(()) };
         let path = &self.path;
         let mut child = spawn(path, &arguments, !input.is_empty())?;
         let (status, complaint) =

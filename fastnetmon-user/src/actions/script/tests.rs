@@ -6,20 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::model::{Class, Direction, HostId, Moment, Seen};
-use crate::verdicts::{Ban, Cause};
+use crate::model::{Class, Moment, Seen};
+use crate::verdicts::{Ban, Ending};
 
 fn ban() -> Ban {
-    Ban {
-        host: HostId(256),
-        address: [192, 0, 2, 7].into(),
-        direction: Direction::Incoming,
-        pps: 40_000,
-        peak_pps: 40_000,
-        cause: Cause::Packets { threshold: 30_000 },
-        since: Moment::default(),
-        until: None,
-    }
+    Ban::of([192, 0, 2, 7])
 }
 
 fn details(packets: usize) -> Verdict {
@@ -111,7 +102,7 @@ fn the_second_call_has_the_packets_and_nothing_else() {
 #[test]
 fn an_ipv6_address_is_written_the_short_way() {
     let address: IpAddr = "2001:db8:0:0:0:0:0:42".parse().unwrap();
-    let (arguments, _) = call(&Verdict::Unban(Ban { address, ..ban() }));
+    let (arguments, _) = call(&Verdict::Unban(Ban { address, ..ban() }, Ending::Over)).unwrap();
     assert_eq!(arguments, ["2001:db8::42", "incoming", "40000", "unban"]);
 }
 
