@@ -19,4 +19,4 @@ pub use self::plan::{Capacity, Occupant, Plan, PlanError};
 pub use self::prefixes::{Covered, PrefixSet};
 pub use self::residents::{Moved, Residents};
 pub use self::settings::Settings;
-pub use self::territory::Territory;
+pub use self::territory::{Applied, Territory};

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::model::{HostId, Moment};
-use crate::networks::{Moved, Occupant, Plan, PlanError, PrefixSet, Residents};
+use crate::model::{HostId, Moment, Prefix};
+use crate::networks::{Guarded, Moved, Occupant, Plan, PlanError, PrefixSet, Residents};
 use crate::tables::{Directory, Entry, Flags, Shape};
 
 /// Longer than a cell rests.
@@ -27,7 +27,29 @@ pub struct Territory {
     sharing: HashMap<Shared, u32>,
     /// IPv6 hosts that are listed one by one: they keep their lines whatever they do.
     named: BTreeSet<u128>,
+    /// Of those, the ones that wait for a line: what others left has to rest first.
+    waiting: BTreeSet<u128>,
     now: Moment,
+}
+
+/// What a change of the networks did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Applied {
+    /// Prefixes that are guarded now and were not before.
+    pub joined: Vec<Prefix>,
+    /// Prefixes that were guarded before and are not now.
+    pub left: Vec<Prefix>,
+    /// Hosts that are in no network any more and stay guarded, because they are held.
+    pub kept: Vec<IpAddr>,
+    /// Entries of the directory that were written.
+    pub entries: usize,
+}
+
+impl Applied {
+    /// Did nothing change?
+    pub const fn is_nothing(&self) -> bool {
+        self.joined.is_empty() && self.left.is_empty()
+    }
 }
 
 /// Armed hosts that may be led to by one entry: those of a /24, those of an IPv6 prefix.
@@ -60,6 +82,7 @@ impl Territory {
             armed: BTreeSet::new(),
             sharing: HashMap::new(),
             named: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             now: Moment::default(),
         };
         territory.write(writes);
@@ -121,6 +144,9 @@ impl Territory {
         for host in moved {
             self.residents.stir(now, host.0);
         }
+        if !self.waiting.is_empty() {
+            self.settle_waiting();
+        }
     }
 
     /// These IPv6 hosts are listed one by one, maybe within a prefix that is listed as well: they
@@ -181,14 +207,55 @@ impl Territory {
         self.residents.pin(host.0, named);
     }
 
-    /// Guards these networks from now on. Returns how many entries were written.
+    /// Guards these networks from now on, while packets flow. Who stays keeps its line and what was
+    /// counted there. Hosts that are `held`, such as those a ban stands for, stay guarded even when
+    /// no network holds them any more, each as a host named by itself; the next change that does not
+    /// hold them lets them go.
     ///
     /// # Errors
     /// When there is no room; everything is then as it was.
-    pub fn replace(&mut self, ours: PrefixSet) -> Result<usize, PlanError> {
+    pub fn apply(
+        &mut self,
+        guarded: &Guarded,
+        held: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Applied, PlanError> {
+        let ours = &guarded.ours;
+        let mut kept: Vec<IpAddr> = held
+            .into_iter()
+            .filter(|&host| !ours.contains(host) && self.ours.contains(host))
+            .collect();
+        kept.sort_unstable();
+        kept.dedup();
+        let ours = if kept.is_empty() {
+            ours.clone()
+        } else {
+            PrefixSet::merged(ours.iter().chain(kept.iter().copied().map(Prefix::host))).0
+        };
         let writes = self.plan.replace(&ours)?;
-        self.ours = ours;
+        let before = std::mem::replace(&mut self.ours, ours);
+        let gone_from = |of: &PrefixSet, other: &PrefixSet| -> Vec<Prefix> {
+            let theirs: BTreeSet<Prefix> = other.iter().collect();
+            of.iter().filter(|prefix| !theirs.contains(prefix)).collect()
+        };
+        let applied = Applied {
+            joined: gone_from(&self.ours, &before),
+            left: gone_from(&before, &self.ours),
+            kept,
+            entries: writes.len(),
+        };
         self.write(&writes);
+        self.change_residents(guarded);
+        self.sharing.clear();
+        for &armed in &self.armed {
+            self.flag(armed, true);
+            *self.sharing.entry(self.shared(armed)).or_default() += 1;
+        }
+        Ok(applied)
+    }
+
+    /// Takes back the lines of IPv6 hosts that are ours no more, and gives lines to those that are
+    /// named now.
+    fn change_residents(&mut self, guarded: &Guarded) {
         let strangers: Vec<u128> = self
             .residents
             .iter()
@@ -199,13 +266,32 @@ impl Territory {
             let moved = self.residents.dismiss(self.now, address);
             self.move_in(&moved);
         }
-        self.settle_singles();
-        self.sharing.clear();
-        for &armed in &self.armed {
-            self.flag(armed, true);
-            *self.sharing.entry(self.shared(armed)).or_default() += 1;
+        let named: BTreeSet<u128> = guarded.named.iter().copied().map(u128::from).collect();
+        let before = std::mem::replace(&mut self.named, named);
+        let lasting: BTreeSet<u128> =
+            self.named.iter().copied().chain(self.plan.singles()).collect();
+        // Named no more, but within a network: a host like any other.
+        for address in before.difference(&lasting) {
+            let is_armed = self.armed.contains(&IpAddr::V6(Ipv6Addr::from(*address)));
+            if let Some(slot) = self.residents.slot(*address).filter(|_| !is_armed) {
+                self.residents.pin(slot, false);
+            }
         }
-        Ok(writes.len())
+        self.waiting = lasting;
+        self.settle_waiting();
+    }
+
+    /// Gives lines to hosts that are named one by one, as far as lines have rested.
+    fn settle_waiting(&mut self) {
+        for address in std::mem::take(&mut self.waiting) {
+            let prefix = self.plan.prefix_slot(Ipv6Addr::from(address), &self.ours).unwrap_or(0);
+            if let Some(moved) = self.residents.settle(address, prefix, self.now, true) {
+                self.move_in(&moved);
+            }
+            if self.residents.slot(address).is_none() {
+                self.waiting.insert(address);
+            }
+        }
     }
 
     /// Networks that are guarded.
@@ -322,5 +408,89 @@ mod tests {
         assert!(flagged());
         territory.disarm(lines[1], hosts[1].into());
         assert!(!flagged());
+    }
+    fn guarded(texts: &[&str]) -> Guarded {
+        let prefixes: Vec<Prefix> =
+            texts.iter().map(|text| Prefix::parse_masked(text).unwrap().0).collect();
+        let named = prefixes
+            .iter()
+            .filter_map(|prefix| match prefix.address() {
+                IpAddr::V6(address) if prefix.len() == 128 => Some(address),
+                _ => None,
+            })
+            .collect();
+        Guarded { ours: PrefixSet::merged(prefixes).0, named, ..Guarded::default() }
+    }
+
+    fn texts(prefixes: &[Prefix]) -> Vec<String> {
+        prefixes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_change_tells_what_joined_and_left_and_keeps_the_lines_of_who_stays() {
+        let (mut territory, _rows) = territory(&["192.0.2.0/24", "198.51.100.7"], 0);
+        let stays: IpAddr = "192.0.2.9".parse().unwrap();
+        let line = territory.host(stays).unwrap();
+        let applied = territory.apply(&guarded(&["192.0.2.0/25", "203.0.113.0/24"]), []).unwrap();
+        assert_eq!(texts(&applied.joined), ["192.0.2.0/25", "203.0.113.0/24"]);
+        assert_eq!(texts(&applied.left), ["192.0.2.0/24", "198.51.100.7/32"]);
+        assert!(applied.kept.is_empty());
+        assert_eq!(territory.host(stays), Some(line));
+        assert_eq!(territory.host("198.51.100.7".parse().unwrap()), None);
+        let again = territory.apply(&guarded(&["203.0.113.0/24", "192.0.2.0/25"]), []).unwrap();
+        assert!(again.is_nothing());
+    }
+
+    #[test]
+    fn a_host_that_is_held_keeps_its_line_until_a_change_that_does_not_hold_it() {
+        let (mut territory, _rows) = territory(&["192.0.2.0/24", "2001:db8:1::/48"], 8);
+        for text in ["192.0.2.9", "2001:db8:1::9"] {
+            let host: IpAddr = text.parse().unwrap();
+            let neighbour: IpAddr = text.replace(":9", ":8").replace(".9", ".8").parse().unwrap();
+            let line = territory.host(host).unwrap();
+            territory.arm(line, host, 9);
+            let elsewhere: IpAddr = "203.0.113.9".parse().unwrap();
+            let next = guarded(&["198.51.100.0/24"]);
+            let applied = territory.apply(&next, [host, host, elsewhere]).unwrap();
+            assert_eq!(applied.kept, [host]);
+            assert_eq!(territory.host(host), Some(line));
+            assert!(!territory.guards(neighbour));
+            // Its ban ends, nobody holds it.
+            territory.disarm(line, host);
+            territory.release(line, host);
+            assert_eq!(territory.apply(&next, []).unwrap().kept, Vec::<IpAddr>::new());
+            assert!(!territory.guards(host));
+            territory.apply(&guarded(&["192.0.2.0/24", "2001:db8:1::/48"]), []).unwrap();
+        }
+    }
+
+    #[test]
+    fn named_hosts_come_and_go_and_what_they_leave_rests_before_it_is_lent() {
+        let at = |secs: u64| Moment::after_boot(Duration::from_secs(secs));
+        let (mut territory, _rows) = territory(&["2001:db8:1::7"], 8);
+        let first: IpAddr = "2001:db8:1::7".parse().unwrap();
+        let line = territory.host(first).unwrap();
+        // All there is room for, and then all others.
+        let some: Vec<String> =
+            (0x100..0x141).map(|host| format!("2001:db8:1::{host:x}")).collect();
+        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        territory.apply(&guarded(&some), []).unwrap();
+        let lines: BTreeSet<HostId> =
+            some.iter().filter_map(|host| territory.host(host.parse().unwrap())).collect();
+        assert_eq!(lines.len(), 64, "one has to wait");
+        assert!(!lines.contains(&line), "a line that was left a moment ago is not lent");
+        territory.read(at(10), std::iter::empty());
+        assert_eq!(territory.residents().len(), 65);
+        assert_eq!(territory.host(first), None);
+    }
+
+    #[test]
+    fn what_finds_no_room_changes_nothing() {
+        let (mut territory, _rows) = territory(&["192.0.2.0/24"], 0);
+        let line = territory.host("192.0.2.9".parse().unwrap());
+        let error = territory.apply(&guarded(&["10.0.0.0/8"]), []).unwrap_err();
+        assert!(error.to_string().contains("restart the agent"), "{error}");
+        assert_eq!(territory.host("192.0.2.9".parse().unwrap()), line);
+        assert!(!territory.guards("10.0.0.1".parse().unwrap()));
     }
 }

@@ -8,7 +8,7 @@ use fastnetmon_user::counters::Counters;
 use fastnetmon_user::daemon::clock;
 use fastnetmon_user::kernel::{self, Frozen, Mode, Port, Role};
 use fastnetmon_user::model::Prefix;
-use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
+use fastnetmon_user::networks::{Guarded, Plan, PrefixSet, Territory};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use xtask::lab::{INSIDE_INTERFACE, Lab, LabOptions};
 use xtask::traffic::{Frame, Pace, Pool};
@@ -151,7 +151,8 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
                 let begun = Instant::now();
                 while changes < 4_000 && begun.elapsed() < Duration::from_secs(20) {
                     let next = &plans[usize::try_from(changes + 1).unwrap() % plans.len()];
-                    entries += territory.replace(next.clone()).unwrap();
+                    let next = Guarded { ours: next.clone(), ..Guarded::default() };
+                    entries += territory.apply(&next, []).unwrap().entries;
                     territory.read(clock::now(), std::iter::empty());
                     changes += 1;
                 }

@@ -99,7 +99,7 @@ impl Plan {
         residents: u32,
     ) -> Result<(Self, Vec<(Entry, u32)>), PlanError> {
         let unbounded =
-            Capacity { blocks: INDEX, prefixes: INDEX - BLOCK, elements: INDEX, residents: 0 };
+            Capacity { blocks: INDEX, prefixes: INDEX - BLOCK, elements: INDEX, residents: INDEX };
         // Laid out once without bounds to see what is needed, then for good.
         let mut trial = Self::empty(unbounded);
         trial.replace(prefixes).map_err(|error| match error {
@@ -121,7 +121,8 @@ impl Plan {
             residents: if has_ipv6 {
                 residents.saturating_add(singles)
             } else {
-                singles.saturating_add(singles / 4)
+                // Containers come one by one, and a node may begin without any.
+                singles.saturating_add((singles / 4).max(64))
             },
         });
         let changes = plan.replace(prefixes)?;
@@ -213,6 +214,13 @@ impl Plan {
         )?;
         let (singles, wide): (Vec<Range6>, Vec<Range6>) =
             v6.iter().copied().partition(|range| range.prefix.len() == 128);
+        if singles.len() > self.capacity.residents as usize {
+            return Err(PlanError::Full {
+                what: "IPv6 hosts named one by one",
+                room: self.capacity.residents,
+                wanted: singles.len(),
+            });
+        }
         let mut own = self.prefixes.clone();
         own.keep(wide.iter().map(|range| range.prefix), self.capacity.prefixes)?;
 

@@ -170,7 +170,8 @@ fn hosts_named_one_by_one_are_singles_and_their_neighbours_are_not_ours() {
     let mut memory = Memory::default();
     memory.apply(writes);
     assert_eq!(plan.singles().count(), 2);
-    assert_eq!(plan.capacity().residents, 2);
+    // Room for more of them to come.
+    assert_eq!(plan.capacity().residents, 2 + 64);
     let (one, other) = (0x2001_0db8_0001_0002, 0x2001_0db8_0001_0003);
     // The bucket is empty here, so the walk ends at "not ours" for both.
     assert_eq!(find6(&memory, [one, 1]).ours(), None);
@@ -190,4 +191,12 @@ fn what_does_not_fit_is_refused_and_leaves_the_plan_as_it_was() {
          room at start"
     );
     check(&plan, &memory, &before, "10.0.0.9");
+    let hosts: Vec<String> = (0..65).map(|host| format!("2001:db8::{host:x}")).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).chain(["10.0.0.0/24"]).collect();
+    let (mut plan, _) = Plan::new(&before, 16).unwrap();
+    assert_eq!(
+        plan.replace(&set_of(&hosts)).unwrap_err().to_string(),
+        "the tables have room for 64 IPv6 hosts named one by one and 65 are needed: restart the \
+         agent, it makes room at start"
+    );
 }
