@@ -42,6 +42,8 @@ pub struct Watch {
 
 #[derive(Debug)]
 struct Watched {
+    /// When it was hinted at first.
+    since: Moment,
     hinted: Moment,
     /// Gains between snapshots, oldest first: when each ended and what it brought.
     gains: VecDeque<(Moment, Moment, Counts)>,
@@ -76,6 +78,7 @@ impl Watch {
             None => {
                 let reading = counters.last();
                 let watched = Watched {
+                    since: now,
                     hinted: now,
                     gains: VecDeque::new(),
                     seen: Counts::default(),
@@ -84,6 +87,11 @@ impl Watch {
                 self.hosts.insert((host, direction), watched);
             }
         }
+    }
+
+    /// When a host was hinted at first.
+    pub fn since(&self, host: HostId, direction: Direction) -> Option<Moment> {
+        self.hosts.get(&(host, direction)).map(|watched| watched.since)
     }
 
     /// Looks at every watched host. To be called every few milliseconds.

@@ -1,7 +1,8 @@
 //! The house as a process: reads the clock, owns the threads, sees every room.
 //!
 //! [`settings`] composes what the rooms want, [`engines`] chooses who sees the packets,
-//! [`pipeline`] wires them, [`control`] lets operators in.
+//! [`pipeline`] wires them, [`exports`] is the thread of
+//! those who tell others, [`control`] lets operators in.
 //!
 //! **Invariant**: the agent runs whole or not at all. Whatever can fail is done before the first
 //! thread is started, and a failure names the thing, the place and the remedy.
@@ -9,6 +10,7 @@
 pub mod clock;
 mod control;
 mod engines;
+mod exports;
 mod logging;
 mod pipeline;
 mod privileges;

@@ -29,6 +29,7 @@ use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
 use crate::daemon::control::Door;
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
+use crate::daemon::exports;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
 use crate::daemon::{Settings, clock};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
@@ -120,6 +121,7 @@ pub(super) struct Running {
     stopping: Arc<AtomicBool>,
     tick: JoinHandle<Crew>,
     captures: Vec<JoinHandle<()>>,
+    exports: Option<JoinHandle<()>>,
     attached: Option<Attached>,
     door: Arc<Door>,
     /// How long scripts may take when the agent ends.
@@ -186,6 +188,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         &deeds,
     )
     .map_err(system("start the action threads"))?;
+    let (told, exports) = exports::prepare(settings);
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -201,6 +204,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         about,
         longest: longest_span(&ports),
         done,
+        told,
     };
 
     let (notices, noticed) = bounded(NOTICES);
@@ -234,6 +238,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         let _notices = notices;
         tick.run(&noticed, &wished, &stopped)
     })?;
+    let exports = exports.map(|exports| spawn("exports", &end, || exports.run())).transpose()?;
     let door = Arc::new(door);
     spawn("control", &end, {
         let door = Arc::clone(&door);
@@ -241,7 +246,19 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     })?;
     // One call's deadline, and the moment in which a call that hangs is ended.
     let farewell = settings.notify.timeout_secs.duration() + Duration::from_secs(3);
-    Ok(Running { signals, stop, ended, stopping, tick, captures, attached, door, farewell, hurry })
+    Ok(Running {
+        signals,
+        stop,
+        ended,
+        stopping,
+        tick,
+        captures,
+        exports,
+        attached,
+        door,
+        farewell,
+        hurry,
+    })
 }
 
 impl Running {
@@ -254,6 +271,7 @@ impl Running {
             stopping,
             tick,
             captures,
+            exports,
             attached,
             door,
             farewell,
@@ -299,6 +317,10 @@ impl Running {
                 }
             }
             Err(_panic) => error!("The tick thread panicked."),
+        }
+        // The tick was the one who told it; it has a deadline of its own.
+        if exports.is_some_and(|exports| exports.join().is_err()) {
+            error!("The thread of the exports panicked.");
         }
         handle.close();
         if listener.join().is_err() {

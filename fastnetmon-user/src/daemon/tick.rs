@@ -18,12 +18,12 @@ use tracing::{debug, error, info, warn};
 use crate::actions::{Crew, Deed};
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
-use crate::daemon::clock;
+use crate::daemon::{clock, exports};
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::{Occupant, Territory};
 use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
-use crate::reports::loudest;
+use crate::reports::{Gatherer, Health, loudest};
 use crate::tables::Notice;
 use crate::verdicts::{Alert, Ban, Cause, Judge, Order, Verdict};
 
@@ -59,6 +59,8 @@ pub(super) struct Tick {
     pub(super) about: About,
     /// What the action did.
     pub(super) done: Receiver<Deed>,
+    /// What those outside are told.
+    pub(super) told: Gatherer,
     /// Longest span a reading may have; what is longer may have wrapped.
     pub(super) longest: Duration,
 }
@@ -213,26 +215,33 @@ impl State {
         if !self.watch.is_empty() {
             self.watch.turn(now, |host, direction| reading.of(host, direction));
         }
+        let span = reading.span;
+        let gains;
         if is_late {
             // Nobody is banned or let go by it.
             let totals = self.rates.skip(&reading);
+            gains = Some(Arc::new(reading.gains));
             self.latest = RateFrame { at: now, totals, ..RateFrame::default() };
         } else {
             self.latest = self.rates.advance(reading);
+            gains = self.rates.newest();
             let Tick { judge, territory, .. } = &mut self.tick;
             let verdicts = judge.weigh(&self.latest, |host| territory.address(host));
             for verdict in verdicts {
                 self.pronounce(now, verdict);
             }
         }
+        self.tick.told.take(span, &self.latest.totals, gains);
         self.missed.look(now, &self.tick.about);
         for deed in self.tick.done.try_iter() {
-            if let Err(error) = deed.outcome {
+            if let Err(error) = &deed.outcome {
                 self.failures = (self.failures.0 + 1, error.to_string());
             }
+            self.tick.told.did(deed);
         }
         let spent = clock::thread_cpu().saturating_sub(cpu);
         self.publish(now, spent);
+        self.tell();
         debug!(hosts = self.latest.moved.len(), ?spent, "Reading done.");
     }
 
@@ -296,10 +305,12 @@ impl State {
                 self.act(Verdict::Unban(ban, ending));
             }
             Verdict::Alert(alert) => {
+                self.note(&Verdict::Alert(alert.clone()));
                 let Alert { prefix, direction, hosts, pps, .. } = &alert;
                 warn!(%prefix, direction = direction.name(), hosts, pps, "A network is under attack.");
             }
             Verdict::Calm(alert) => {
+                self.note(&Verdict::Calm(alert.clone()));
                 let Alert { prefix, direction, peak_pps, since, .. } = &alert;
                 let lasted = now.since(*since);
                 info!(%prefix, direction = direction.name(), ?lasted, peak_pps, "A network is calm again.");
@@ -307,8 +318,20 @@ impl State {
         }
     }
 
+    /// Puts down what is told, for those outside.
+    fn note(&mut self, verdict: &Verdict) {
+        let latency = match verdict {
+            Verdict::Ban(Ban { host, direction, .. }) => {
+                self.watch.since(*host, *direction).map(|since| clock::now().since(since))
+            }
+            _ => None,
+        };
+        self.tick.told.note(clock::wall(), verdict, latency);
+    }
+
     fn act(&mut self, verdict: Verdict) {
         let (ip, what) = (verdict.about().address(), verdict.name());
+        self.note(&verdict);
         if let Err(overflow) = self.tick.crew.hand(verdict) {
             self.overflows += 1;
             error!(%ip, what, error = %overflow, "An action was not taken.");
@@ -437,6 +460,21 @@ impl State {
         };
         let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
         *shown = Arc::new(status);
+    }
+
+    /// Tells those outside, if it is time and anybody listens. The verdicts are out.
+    fn tell(&mut self) {
+        let Tick { told, judge, territory, crew, lost_notices, shown, .. } = &mut self.tick;
+        let status = Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner));
+        let (failures, overflows) = (self.failures.0, self.overflows);
+        let health = || Health {
+            failures,
+            overflows,
+            ..exports::health(&status, lost_notices.load(Ordering::Relaxed), crew.waiting())
+        };
+        let totals = &self.latest.totals;
+        let banned = || judge.standing().cloned().collect();
+        told.tell(clock::wall(), totals, banned, || territory.names(), health);
     }
 
     /// What was lost before it was counted: at the ports, and in rings of our own.

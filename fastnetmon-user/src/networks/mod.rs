@@ -7,6 +7,7 @@
 //! so the kernel's tables and an engine's get the same slots.
 
 mod files;
+mod names;
 mod openvz;
 mod plan;
 mod prefixes;
@@ -15,6 +16,7 @@ mod settings;
 mod territory;
 
 pub use self::files::{Guarded, NetworksError, Remark, read};
+pub use self::names::Names;
 pub use self::plan::{Capacity, Occupant, Plan, PlanError};
 pub use self::prefixes::{Covered, PrefixSet};
 pub use self::residents::{Moved, Residents};

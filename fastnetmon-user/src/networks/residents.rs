@@ -209,6 +209,12 @@ impl Residents {
         self.lodgers.iter().flatten().map(|resident| (resident.address, resident.prefix))
     }
 
+    /// All residents by slot, in rising order.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, u128)> + '_ {
+        let lodgers = (self.first..).zip(&self.lodgers);
+        lodgers.filter_map(|(slot, lodger)| lodger.as_ref().map(|lodger| (slot, lodger.address)))
+    }
+
     fn leave(&mut self, now: Moment, slot: u32, moved: &mut Moved) {
         let place = self.lodgers.get_mut((slot.wrapping_sub(self.first)) as usize);
         let Some(resident) = place.and_then(Option::take) else { return };

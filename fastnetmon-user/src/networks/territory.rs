@@ -5,10 +5,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{HostId, Moment, Prefix};
-use crate::networks::{Guarded, Moved, Occupant, Plan, PlanError, PrefixSet, Residents};
+use crate::networks::names::Fixed;
+use crate::networks::{
+    Guarded, Moved, Names, Occupant, Plan, PlanError, PrefixSet, Residents,
+};
 use crate::tables::{Directory, Entry, Flags, Shape};
 
 /// Longer than a cell rests.
@@ -29,6 +33,8 @@ pub struct Territory {
     named: BTreeSet<u128>,
     /// Of those, the ones that wait for a line: what others left has to rest first.
     waiting: BTreeSet<u128>,
+    /// Who is who, but for the residents.
+    fixed: Arc<Fixed>,
     now: Moment,
 }
 
@@ -73,7 +79,9 @@ impl Territory {
         // One prefix may have all but an eighth, so that the others find room whatever is sprayed.
         let share = if plan.prefixes() > 1 { room - room / 8 } else { room };
         let residents = Residents::new(plan.pool(), room, share, shape.buckets, shape.seed);
+        let fixed = Arc::new(Fixed::of(&plan, &ours));
         let mut territory = Self {
+            fixed,
             ours,
             plan,
             residents,
@@ -97,6 +105,13 @@ impl Territory {
             return Some(Occupant::Host(IpAddr::V6(Ipv6Addr::from(address))));
         }
         self.plan.occupant(host.0)
+    }
+
+    /// Who is who right now, for another thread.
+    pub fn names(&self) -> Names {
+        let residents =
+            if self.residents.is_empty() { Vec::new() } else { self.residents.slots().collect() };
+        Names::new(Arc::clone(&self.fixed), residents)
     }
 
     /// Whose line this is, when it is one host's.
@@ -243,6 +258,7 @@ impl Territory {
             kept,
             entries: writes.len(),
         };
+        self.fixed = Arc::new(Fixed::of(&self.plan, &self.ours));
         self.write(&writes);
         self.change_residents(guarded);
         self.sharing.clear();

@@ -191,6 +191,11 @@ impl RateTable {
         last.and_then(|part| Arc::into_inner(part.gains)).unwrap_or_default()
     }
 
+    /// What the last reading brought.
+    pub fn newest(&self) -> Option<Arc<Vec<Gain>>> {
+        self.window.back().map(|part| Arc::clone(&part.gains))
+    }
+
     /// Takes a reading that came too late to say anything about speeds.
     pub fn skip(&mut self, reading: &Reading) -> Totals {
         self.take_totals(reading);

@@ -1,7 +1,24 @@
-//! What everybody is told: one report a tick.
+//! What everybody is told: one report a second.
+//!
+//! The tick hands a [`Round`] over: numbers it has at hand, and the gains of the readings as they
+//! are. On the thread of the exports a [`Press`] makes a [`Report`] of it, as detailed as somebody
+//! [`Wants`] it.
 //!
 //! **Invariant**: a report is a value; whoever is slow to read it misses reports and delays nobody.
+//! Each byte is in exactly one report.
 
+mod desk;
+mod event;
+mod gather;
+mod press;
+mod report;
 mod top;
+mod wants;
 
+pub use self::desk::{Desk, Subscription, Told};
+pub use self::event::{Event, Events, What};
+pub use self::gather::{Gatherer, Round};
+pub use self::press::Press;
+pub use self::report::{Channels, Families, Gained, Health, HostLoad, NetworkLoad, Report};
 pub use self::top::{Loudest, loudest};
+pub use self::wants::{Hold, Interest, Wants};

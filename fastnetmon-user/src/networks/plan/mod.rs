@@ -173,6 +173,17 @@ impl Plan {
         self.singles.iter().copied()
     }
 
+    /// The blocks in use, with the upper 24 bits of their addresses.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let first = self.first_block();
+        self.blocks.holders.iter().map(move |(&block, &high)| (block + first, high))
+    }
+
+    /// The lines of IPv6 prefixes.
+    pub(super) fn strangers(&self) -> impl Iterator<Item = (u32, Prefix)> + '_ {
+        self.prefixes.holders.iter().map(|(&slot, &prefix)| (slot, prefix))
+    }
+
     const fn first_block(&self) -> u32 {
         1 + self.capacity.prefixes / BLOCK
     }
