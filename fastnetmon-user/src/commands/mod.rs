@@ -6,6 +6,7 @@
 mod ask;
 mod check;
 mod explain;
+mod papers;
 mod run;
 
 use std::io::{self, Write as _};
@@ -40,6 +41,11 @@ enum Command {
     Check(check::Arguments),
     /// What the programs count each frame of a capture file as (root)
     Explain(explain::Arguments),
+    /// Print completions for a shell
+    Completions(papers::Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(papers::Man),
 }
 
 /// Where the agent is asked.
@@ -68,6 +74,8 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Unban(arguments) => ask::unban(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Completions(arguments) => papers::completions(&arguments),
+        Command::Man(arguments) => papers::man(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ mod exports;
 mod logging;
 mod pipeline;
 mod privileges;
+mod service;
 mod settings;
 mod tick;
 
@@ -32,5 +33,6 @@ pub fn run(settings: &Settings) -> Result<(), StartError> {
     privileges::check(settings.capture.engine)?;
     let running = pipeline::start(settings)?;
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
+    service::ready();
     running.wait()
 }

@@ -31,7 +31,7 @@ use crate::daemon::control::Door;
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock};
+use crate::daemon::{Settings, clock, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::rates::WINDOW;
@@ -297,6 +297,7 @@ impl Running {
             }
             recv(ended) -> name => Err(StartError::Thread(name.unwrap_or("unknown"))),
         };
+        service::stopping();
         // A second signal ends the process at once.
         hurry.store(true, Ordering::Relaxed);
         // The port first: whatever follows, traffic flows as if we had never been there.

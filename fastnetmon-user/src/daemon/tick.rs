@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 use crate::actions::{Crew, Deed};
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
+use crate::daemon::service::Pulse;
 use crate::daemon::{clock, exports};
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
@@ -136,10 +137,12 @@ impl Tick {
         state.missed.look(clock::now(), &state.tick.about);
         let mut next_reading = state.tick.counters.last() + state.tick.span;
         let mut next_glance = Moment::default();
+        let mut pulse = Pulse::new();
         loop {
             let now = clock::now();
             if now >= next_reading {
                 state.read(now);
+                pulse.beat(now);
                 // A reading that came late does not make the next ones crowd.
                 next_reading = (next_reading + state.tick.span).max(now + state.tick.span / 2);
             }

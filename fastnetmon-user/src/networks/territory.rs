@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use crate::model::{HostId, Moment, Prefix};
 use crate::networks::names::Fixed;
-use crate::networks::{
-    Guarded, Moved, Names, Occupant, Plan, PlanError, PrefixSet, Residents,
-};
+use crate::networks::{Guarded, Moved, Names, Occupant, Plan, PlanError, PrefixSet, Residents};
 use crate::tables::{Directory, Entry, Flags, Shape};
 
 /// Longer than a cell rests.
