@@ -14,6 +14,7 @@ mod build;
 mod ci;
 mod demo;
 mod lab_shell;
+mod package;
 mod scene;
 mod test;
 mod tidy;
@@ -60,6 +61,15 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Make a .deb, an .rpm and a tarball with a static binary, in target/package
+    Package {
+        /// The tarball with the static binary alone
+        #[arg(long = "static")]
+        only_static: bool,
+        /// Install each where nothing of ours is, and let it find an attack (root)
+        #[arg(long)]
+        check: bool,
+    },
     /// Check what no compiler checks: order of rooms, length of files, links, imports
     Tidy,
     /// Run everything that must hold, in order
@@ -93,6 +103,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Bench { json, write, quick } => {
             bench::run(&root, &bench::Options { json, write, quick })
+        }
+        Command::Package { only_static, check } => {
+            let scope = if only_static { package::Scope::Static } else { package::Scope::All };
+            let packages = package::run(&root, scope)?;
+            if check { package::try_out(&root, &packages) } else { Ok(()) }
         }
         Command::Tidy => tidy::run(&root),
         Command::Ci => ci::run(&root),

@@ -1,0 +1,89 @@
+//! What is installed, and where: one table for all formats.
+//!
+//! **Invariant**: a path or a mode stands here and nowhere else.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
+use xtask::process;
+
+/// Files of the repository: from where, to where, with which mode.
+const FILES: [(&str, &str, u32); 14] = [
+    ("fastnetmon.conf", "etc/fastnetmon.conf", 0o640),
+    ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
+    ("packaging/systemd/fastnetmon.service", "usr/lib/systemd/system/fastnetmon.service", 0o644),
+    ("packaging/sysusers.d/fastnetmon.conf", "usr/lib/sysusers.d/fastnetmon.conf", 0o644),
+    ("packaging/tmpfiles.d/fastnetmon.conf", "usr/lib/tmpfiles.d/fastnetmon.conf", 0o644),
+    ("packaging/logrotate.d/fastnetmon", "etc/logrotate.d/fastnetmon", 0o644),
+    ("packaging/examples/networks_list", "usr/share/doc/fastnetmon/examples/networks_list", 0o644),
+    (
+        "packaging/examples/networks_whitelist",
+        "usr/share/doc/fastnetmon/examples/networks_whitelist",
+        0o644,
+    ),
+    ("README.md", "usr/share/doc/fastnetmon/README.md", 0o644),
+    ("CHANGELOG.md", "usr/share/doc/fastnetmon/CHANGELOG.md", 0o644),
+    ("LICENSE", "usr/share/doc/fastnetmon/LICENSE", 0o644),
+    ("NOTICE", "usr/share/doc/fastnetmon/NOTICE", 0o644),
+    ("docs/operations.md", "usr/share/doc/fastnetmon/operations.md", 0o644),
+    ("docs/configuration.md", "usr/share/doc/fastnetmon/configuration.md", 0o644),
+];
+
+/// Shells, and where each looks for completions.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/fastnetmon"),
+    ("fish", "usr/share/fish/vendor_completions.d/fastnetmon.fish"),
+    ("zsh", "usr/share/zsh/vendor-completions/_fastnetmon"),
+];
+
+/// Lays everything out under `stage`, which is made anew, and returns it.
+pub(super) fn lay_out(
+    root: &Path,
+    stage: &Path,
+    binary: &Path,
+    bill: &Path,
+) -> anyhow::Result<PathBuf> {
+    if stage.exists() {
+        fs::remove_dir_all(stage)?;
+    }
+    for (from, to, mode) in FILES {
+        place(&root.join(from), &stage.join(to), mode)?;
+    }
+    place(bill, &stage.join("usr/share/doc/fastnetmon/sbom.cdx.json"), 0o644)?;
+    place(binary, &stage.join("usr/bin/fastnetmon"), 0o755)?;
+    for (shell, to) in COMPLETIONS {
+        let text = process::output(Command::new(binary).args(["completions", shell]))?;
+        write(&stage.join(to), text.as_bytes(), 0o644)?;
+    }
+    let pages = stage.join("usr/share/man/man1");
+    process::run(Command::new(binary).arg("man").arg(&pages))?;
+    let mut compress = Command::new("gzip");
+    compress.args(["--best", "--no-name"]);
+    for page in fs::read_dir(&pages)? {
+        compress.arg(page?.path());
+    }
+    process::run(&mut compress)?;
+    for page in fs::read_dir(&pages)? {
+        fs::set_permissions(page?.path(), fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(stage.to_owned())
+}
+
+fn place(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("`{}` cannot be packed", from.display()))?;
+    write(to, &bytes, mode)
+}
+
+fn write(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(to, bytes).with_context(|| format!("`{}` cannot be written", to.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
