@@ -20,4 +20,5 @@ mod hook;
 mod instant;
 mod refusals;
 mod same_counters;
+mod service;
 mod stays;

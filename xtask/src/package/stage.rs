@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use xtask::process;
 
 /// Files of the repository: from where, to where, with which mode.
-const FILES: [(&str, &str, u32); 14] = [
+const FILES: [(&str, &str, u32); 16] = [
     ("fastnetmon.conf", "etc/fastnetmon.conf", 0o640),
     ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
     ("packaging/systemd/fastnetmon.service", "usr/lib/systemd/system/fastnetmon.service", 0o644),
@@ -29,6 +29,8 @@ const FILES: [(&str, &str, u32); 14] = [
     ("README.md", "usr/share/doc/fastnetmon/README.md", 0o644),
     ("CHANGELOG.md", "usr/share/doc/fastnetmon/CHANGELOG.md", 0o644),
     ("LICENSE", "usr/share/doc/fastnetmon/LICENSE", 0o644),
+    ("LICENSE-APACHE", "usr/share/doc/fastnetmon/LICENSE-APACHE", 0o644),
+    ("LICENSE-MIT", "usr/share/doc/fastnetmon/LICENSE-MIT", 0o644),
     ("NOTICE", "usr/share/doc/fastnetmon/NOTICE", 0o644),
     ("docs/operations.md", "usr/share/doc/fastnetmon/operations.md", 0o644),
     ("docs/configuration.md", "usr/share/doc/fastnetmon/configuration.md", 0o644),
