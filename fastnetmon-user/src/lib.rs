@@ -3,7 +3,7 @@
 //! The walk, in reading order: open `fastnetmon-common/src/table.rs`, where a packet becomes a
 //! number; [`capture`], two traits; [`counters`], where numbers are read; [`rates`], a number per
 //! second; [`verdicts`], the only place that decides; [`actions`], the only place that changes the
-//! world; [`reports`], the only place that tells it. Then `daemon/pipeline.rs`, which is these lines
+//! world; [`reports`], the only place that tells it, and [`web`], over HTTP. Then `daemon/pipeline.rs`, which is these lines
 //! with threads.
 //!
 //! Below them lie the foundations: [`model`] (the words), [`tables`] (memory with the layout of the
@@ -25,6 +25,7 @@ pub mod counters;
 pub mod rates;
 pub mod reports;
 pub mod verdicts;
+pub mod web;
 
 pub mod client;
 pub mod commands;

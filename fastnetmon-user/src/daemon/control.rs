@@ -215,7 +215,8 @@ fn attend(
     }
 }
 
-fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
+/// Has the tick obey.
+pub(super) fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
     let (answer, answered) = bounded(1);
     let busy = || Reply::Refused { reason: "the agent is busy: try again".to_owned() };
     if wishes.send_timeout(Wish { order, answer }, ANSWER).is_err() {

@@ -6,34 +6,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::error;
 
-use crate::control::Status;
-use crate::daemon::Settings;
-use crate::reports::{Desk, Gatherer, Health, Round, Told, Wants};
+use crate::control::{Reply, Request, Status, Way};
+use crate::daemon::tick::Wish;
+use crate::daemon::{Settings, StartError, clock, control};
+use crate::model::Direction;
+use crate::reports::{Book, Desk, Gatherer, Health, Round, Told, Wants};
+use crate::web;
 
 /// Rounds that wait for the thread.
 const ROUNDS: usize = 2;
+
+/// Orders over HTTP that wait for the tick.
+const ASKS: usize = 16;
 
 /// How long what is on its way may take when the agent ends.
 pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the tick keeps, and what the thread is to do.
-pub(super) fn prepare(settings: &Settings) -> (Gatherer, Option<Exports>) {
+///
+/// # Errors
+/// When the web server's socket cannot be had.
+pub(super) fn prepare(settings: &Settings) -> Result<(Gatherer, Option<Exports>), StartError> {
     let wants = Arc::new(Wants::default());
-    if !is_needed(settings) {
-        return (Gatherer::new(wants, None), None);
+    let web = web::Door::open(&settings.web)?;
+    if web.is_none() {
+        return Ok((Gatherer::new(wants, None), None));
     }
     let (hand, rounds) = mpsc::channel(ROUNDS);
-    (Gatherer::new(Arc::clone(&wants), Some(hand)), Some(Exports { wants, rounds }))
-}
-
-/// Is anybody outside to be told?
-const fn is_needed(_settings: &Settings) -> bool {
-    false
+    let configuration = serde_json::to_value(settings).unwrap_or_default();
+    let exports =
+        Exports { wants: Arc::clone(&wants), rounds, book: Arc::default(), web, configuration };
+    Ok((Gatherer::new(wants, Some(hand)), Some(exports)))
 }
 
 /// What the thread is given.
@@ -41,31 +50,82 @@ const fn is_needed(_settings: &Settings) -> bool {
 pub(super) struct Exports {
     wants: Arc<Wants>,
     rounds: mpsc::Receiver<Round>,
+    book: Arc<Book>,
+    web: Option<web::Door>,
+    configuration: serde_json::Value,
 }
 
 impl Exports {
     /// Runs until the tick has ended, and a little longer.
-    pub(super) fn run(self) {
+    pub(super) fn run(self, wishes: &Sender<Wish>) {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => {
-                runtime.block_on(self.serve());
+                runtime.block_on(self.serve(wishes));
                 runtime.shutdown_timeout(FAREWELL);
             }
             Err(error) => error!(%error, "The exports cannot start."),
         }
     }
 
-    async fn serve(self) {
-        let Self { wants, rounds } = self;
+    async fn serve(self, wishes: &Sender<Wish>) {
+        let Self { wants, rounds, book, web, configuration } = self;
         let desk = Desk::new(wants);
         let mut tasks = JoinSet::new();
+        // Ended with the runtime: nothing of theirs has to be finished.
+        let mut shown = JoinSet::new();
+        if let Some(door) = web {
+            let (asks, asked) = mpsc::channel(ASKS);
+            shown.spawn(keep(desk.told(), Arc::clone(&book)));
+            shown.spawn(carry(asked, wishes.clone()));
+            let told = desk.told();
+            shown.spawn(web::serve(door, told, book, asks, configuration, clock::now));
+        }
         show(&desk.told(), &mut tasks);
         desk.run(rounds).await;
         // Who adds up sees its queue closed and sends what is left; who only shows is ended.
         let _late =
             tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} })
                 .await;
+    }
+}
+
+/// Puts every report into the book.
+async fn keep(mut told: Told, book: Arc<Book>) {
+    while told.latest.changed().await.is_ok() {
+        let report = told.latest.borrow_and_update().clone();
+        if let Some(report) = report {
+            book.take(&report);
+        }
+    }
+}
+
+/// Carries orders to the tick, and answers back; one after the other, as the tick takes them.
+async fn carry(mut asked: mpsc::Receiver<web::Ask>, wishes: Sender<Wish>) {
+    while let Some(web::Ask { order, answer }) = asked.recv().await {
+        let wishes = wishes.clone();
+        let obeyed = tokio::task::spawn_blocking(move || control::ask(request(order), &wishes));
+        let reply = match obeyed.await {
+            Ok(Reply::Done { what }) => Ok(what),
+            Ok(Reply::Refused { reason }) => Err(reason),
+            Ok(Reply::Status(_)) | Err(_) => Err("the agent is busy: try again".to_owned()),
+        };
+        // Who asked may have gone; the order is obeyed all the same.
+        let _unheard = answer.send(reply);
+    }
+}
+
+/// The same order in the words of the control socket.
+fn request(order: web::Order) -> Request {
+    match order {
+        web::Order::Ban { address, direction, .. } => {
+            let direction = match direction {
+                Direction::Incoming => Way::Incoming,
+                Direction::Outgoing => Way::Outgoing,
+            };
+            Request::Ban { ip: address, direction }
+        }
+        web::Order::Unban { address } => Request::Unban { ip: address },
     }
 }
 

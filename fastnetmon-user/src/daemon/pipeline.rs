@@ -36,6 +36,7 @@ use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::rates::WINDOW;
 use crate::verdicts::{BanId, Judge, Policy};
+use crate::web::WebError;
 
 /// Notices that wait for the tick, at most: about as many as the kernel's rings hold.
 const NOTICES: usize = 16_384;
@@ -99,6 +100,9 @@ pub enum StartError {
     /// An engine of ours cannot open its ports.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The web server cannot be.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// The system refuses.
     #[error("cannot {what}: {source}")]
     System {
@@ -188,7 +192,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         &deeds,
     )
     .map_err(system("start the action threads"))?;
-    let (told, exports) = exports::prepare(settings);
+    let (told, exports) = exports::prepare(settings)?;
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -238,7 +242,12 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         let _notices = notices;
         tick.run(&noticed, &wished, &stopped)
     })?;
-    let exports = exports.map(|exports| spawn("exports", &end, || exports.run())).transpose()?;
+    let exports = exports
+        .map(|exports| {
+            let wishes = wishes.clone();
+            spawn("exports", &end, move || exports.run(&wishes))
+        })
+        .transpose()?;
     let door = Arc::new(door);
     spawn("control", &end, {
         let door = Arc::clone(&door);

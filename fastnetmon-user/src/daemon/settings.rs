@@ -13,6 +13,7 @@ use crate::capture;
 use crate::control;
 use crate::networks;
 use crate::verdicts;
+use crate::web;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
@@ -30,6 +31,8 @@ pub struct Settings {
     pub notify: actions::Settings,
     /// Where operators ask.
     pub control: control::Settings,
+    /// The page, the API and the metrics.
+    pub web: web::Settings,
     /// What is logged.
     pub log: LogSettings,
 }

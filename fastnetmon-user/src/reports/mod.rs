@@ -7,17 +7,23 @@
 //! **Invariant**: a report is a value; whoever is slow to read it misses reports and delays nobody.
 //! Each byte is in exactly one report.
 
+mod book;
 mod desk;
 mod event;
 mod gather;
+pub mod history;
+pub mod meters;
 mod press;
 mod report;
 mod top;
 mod wants;
 
+pub use self::book::Book;
 pub use self::desk::{Desk, Subscription, Told};
 pub use self::event::{Event, Events, What};
 pub use self::gather::{Gatherer, Round};
+pub use self::history::History;
+pub use self::meters::Meters;
 pub use self::press::Press;
 pub use self::report::{Channels, Families, Gained, Health, HostLoad, NetworkLoad, Report};
 pub use self::top::{Loudest, loudest};

@@ -1,0 +1,323 @@
+// The page: asks the API once a second and shows what it says. Nothing is kept but the token, in
+// this tab.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const state = {
+  direction: "incoming", sort: "packets", within: "", offset: 0,
+  span: 300, network: null, lastEvent: 0, host: null, busy: false, failures: 0,
+};
+const PAGE = 20;
+
+// ---- numbers and times
+const units = (value, step, names) => {
+  let at = 0;
+  while (value >= step && at < names.length - 1) { value /= step; at += 1; }
+  return (at === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)) + names[at];
+};
+const count = (value) => units(value, 1000, ["", " k", " M", " G"]);
+const bits = (value) => units(value, 1000, [" bit/s", " kbit/s", " Mbit/s", " Gbit/s", " Tbit/s"]);
+const clock = (unix) => new Date(unix * 1000).toLocaleTimeString([], { hour12: false });
+const lasting = (secs) => secs < 0 ? "when it is over" : secs < 90 ? `${secs} s`
+  : secs < 5400 ? `${Math.round(secs / 60)} min` : `${(secs / 3600).toFixed(1)} h`;
+
+// ---- the API
+async function ask(path, options = {}) {
+  const token = sessionStorage.getItem("token");
+  const headers = { ...(options.headers || {}) };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
+  const body = await answer.json();
+  if (!answer.ok) {
+    const error = new Error(body.error || answer.statusText);
+    error.status = answer.status;
+    throw error;
+  }
+  return body;
+}
+
+async function order(path, method, body) {
+  const options = { method };
+  if (body) {
+    options.body = JSON.stringify(body);
+    options.headers = { "Content-Type": "application/json" };
+  }
+  try {
+    return (await ask(path, options)).done;
+  } catch (error) {
+    if (error.status === 401) askToken(error.message);
+    throw error;
+  }
+}
+
+// ---- small pieces of the page
+const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
+function element(name, content, properties = {}) {
+  const node = document.createElement(name);
+  if (content !== undefined) node.textContent = content;
+  return Object.assign(node, properties);
+}
+function rows(body, wanted) {
+  // Rows stay where they are, so that focus and selection do.
+  while (body.rows.length > wanted.length) body.deleteRow(-1);
+  wanted.forEach((cells, at) => {
+    const row = body.rows[at] || body.insertRow();
+    while (row.cells.length > cells.length) row.deleteCell(-1);
+    cells.forEach((cell, place) => {
+      const box = row.cells[place] || row.insertCell();
+      const { value, kind = "", host, press } = typeof cell === "object" ? cell : { value: cell };
+      box.className = kind;
+      if (host !== undefined || press !== undefined) {
+        let button = box.firstElementChild;
+        if (!button) { button = element("button", "", { type: "button" }); box.replaceChildren(button); }
+        button.className = host !== undefined ? "host" : "";
+        text(button, value);
+        button.onclick = host !== undefined ? () => openHost(host) : press;
+      } else {
+        text(box, String(value));
+      }
+    });
+  });
+}
+
+// ---- charts
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+function chart(target, format) {
+  const axis = () => ({ stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } });
+  const line = (label, name) => ({ label, stroke: colour(name), width: 2, value: (_, value) => value == null ? "–" : format(value) });
+  const make = () => new uPlot({
+    width: Math.max(target.clientWidth, 240), height: 180,
+    series: [{ value: (_, unix) => unix == null ? "–" : clock(unix) }, line("incoming", "--in"), line("outgoing", "--out")],
+    axes: [axis(), { ...axis(), size: 76, values: (_, values) => values.map(format) }],
+    scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1)] } },
+    legend: { live: true },
+  }, [[], [], []], target);
+  let plot = make();
+  let last = [[], [], []];
+  const again = () => { plot.destroy(); plot = make(); plot.setData(last); };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  new ResizeObserver(() => plot.setSize({ width: Math.max(target.clientWidth, 240), height: 180 })).observe(target);
+  return (data) => { last = data; plot.setData(data); };
+}
+const charts = {};
+function cut(history, span) {
+  const from = Date.now() / 1000 - span;
+  const first = history.unix.findIndex((unix) => unix >= from);
+  return (values) => first < 0 ? [] : values.slice(first);
+}
+function draw(history) {
+  const part = cut(history, state.span);
+  charts.pps([part(history.unix), part(history.incoming_pps), part(history.outgoing_pps)]);
+  charts.bps([part(history.unix), part(history.incoming_bps), part(history.outgoing_bps)]);
+}
+
+// ---- what is shown
+function showTotals(totals) {
+  for (const [name, key] of [["in", "incoming"], ["out", "outgoing"], ["internal", "internal"], ["other", "other"]]) {
+    text($(`${name}-pps`), `${count(totals[key].pps)} pps`);
+    text($(`${name}-bps`), bits(totals[key].bps));
+  }
+  text($("ban-count"), String(totals.bans));
+  text($("host-count"), `${totals.hosts} hosts move`);
+  const alarms = $("alarms");
+  alarms.hidden = totals.alarms.length === 0;
+  alarms.replaceChildren(...totals.alarms.map((alarm) => element("li", alarm)));
+}
+
+function showHosts(page) {
+  rows($("host-table").tBodies[0], page.hosts.map((host) => [
+    { value: host.ip, host: host.ip },
+    { value: count(host.incoming.pps), kind: "n" }, { value: bits(host.incoming.bps), kind: "n" },
+    { value: count(host.outgoing.pps), kind: "n" }, { value: bits(host.outgoing.bps), kind: "n" },
+    { value: host.banned ? "banned" : "", kind: host.banned ? "banned" : "" },
+  ]));
+  const last = state.offset + page.hosts.length;
+  text($("place"), page.matching ? `${state.offset + 1} to ${last} of ${page.matching}` : "no host moves");
+  $("back").disabled = state.offset === 0;
+  $("more").disabled = last >= page.matching;
+}
+
+function showBans(bans) {
+  const now = Math.floor(Date.now() / 1000);
+  $("bans").hidden = bans.length === 0;
+  $("no-bans").hidden = bans.length !== 0;
+  rows($("bans").tBodies[0], bans.map((ban) => [
+    { value: ban.ip, host: ban.ip },
+    `${ban.direction} ${ban.attack}${ban.dry_run ? " (dry run)" : ""}`,
+    { value: `${count(ban.peak_pps)} pps`, kind: "n" },
+    { value: `${ban.cause}. ${ban.evidence}`, kind: "why" },
+    clock(ban.since),
+    ban.until === null ? "until let go" : lasting(ban.until - now),
+    { value: "Let go", press: () => unban(ban.ip, $("state")) },
+  ]));
+}
+
+function showEvents(events) {
+  const list = $("events");
+  for (const event of events) {
+    state.lastEvent = Math.max(state.lastEvent, event.number);
+    const line = element("li", undefined, { className: event.kind });
+    line.append(element("time", clock(event.unix)), event.text);
+    list.prepend(line);
+  }
+  while (list.children.length > 200) list.lastElementChild.remove();
+}
+
+function showHealth(health) {
+  const unread = Object.entries(health.unparsed).filter(([, number]) => number > 0)
+    .map(([reason, number]) => `${reason.replace("_", " ")} ${count(number)}`).join(", ");
+  const lost = health.received + health.dropped === 0 ? 0 : 100 * health.dropped / (health.received + health.dropped);
+  const facts = [
+    ["Engine", `${health.engine}, ${health.role}, on ${health.interfaces.join(", ")}`],
+    ["Runs for", lasting(health.uptime_secs)],
+    ["Seen", `${count(health.received)} packets`],
+    ["Lost", `${count(health.dropped)} (${lost.toFixed(2)} %)`],
+    ["Not readable", unread || "nothing"],
+    ["Reading takes", `${(health.tick_micros / 1000).toFixed(1)} ms of CPU`],
+    ["IPv6 hosts", `${health.ipv6_hosts} of ${health.ipv6_room}`],
+    ["Calls that wait", String(health.calls_waiting)],
+  ];
+  text($("version"), health.version);
+  $("health").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+}
+
+function showNetworks(networks) {
+  const loud = networks.slice().sort((a, b) => b.incoming.pps + b.outgoing.pps - a.incoming.pps - a.outgoing.pps).slice(0, 50);
+  const body = $("networks").tBodies[0];
+  rows(body, loud.map((network) => [
+    { value: network.prefix, press: () => chooseNetwork(network.prefix) },
+    { value: count(network.incoming.pps), kind: "n" }, { value: count(network.outgoing.pps), kind: "n" },
+    { value: String(network.hosts), kind: "n" },
+  ]));
+}
+
+// ---- one host
+async function openHost(ip) {
+  state.host = ip;
+  text($("host-answer"), "");
+  text($("host-name"), ip);
+  if (!$("host-dialog").open) $("host-dialog").showModal();
+  charts.host ||= chart($("chart-host"), count);
+  await refreshHost();
+}
+async function refreshHost() {
+  const ip = state.host;
+  if (!ip) return;
+  const host = await ask(`api/v1/hosts/${encodeURIComponent(ip)}`);
+  if (ip !== state.host) return;
+  const { incoming, outgoing, history } = host;
+  text($("host-now"), `incoming ${count(incoming.pps)} pps, ${bits(incoming.bps)} · outgoing ${count(outgoing.pps)} pps, ${bits(outgoing.bps)}`
+    + (host.ban ? ` · banned: ${host.ban.attack}, ${host.ban.cause}` : ""));
+  charts.host([history.unix, history.incoming_pps, history.outgoing_pps]);
+  rows($("classes").tBodies[0], Object.keys(host.incoming_classes).map((name) => {
+    const [into, from] = [host.incoming_classes[name], host.outgoing_classes[name]];
+    return [name.replace("_", " "), { value: count(into.pps), kind: "n" }, { value: bits(into.bps), kind: "n" },
+      { value: count(from.pps), kind: "n" }, { value: bits(from.bps), kind: "n" }];
+  }));
+  $("host-events").replaceChildren(...host.events.slice(-20).reverse().map((event) => {
+    const line = element("li", undefined, { className: event.kind });
+    line.append(element("time", clock(event.unix)), event.text);
+    return line;
+  }));
+  const packets = host.events.filter((event) => event.packets).at(-1);
+  text($("host-packets"), packets ? packets.packets.join("\n") : "");
+  $("host-ban").hidden = host.banned;
+  $("host-unban").hidden = !host.banned;
+}
+async function unban(ip, place) {
+  try { text(place, await order(`api/v1/bans/${encodeURIComponent(ip)}`, "DELETE")); await refresh(); }
+  catch (error) { text(place, error.message); }
+}
+async function ban(ip, place) {
+  try { text(place, await order("api/v1/bans", "POST", { ip, direction: state.direction, reason: "from the page" })); await refresh(); }
+  catch (error) { text(place, error.message); }
+}
+
+// ---- the token
+function askToken(reason) {
+  text($("token-answer"), reason || "");
+  if (!$("token-dialog").open) $("token-dialog").showModal();
+  $("token").focus();
+}
+
+function chooseNetwork(prefix) {
+  state.network = prefix;
+  text($("chart-title"), prefix || "The whole");
+  $("whole").hidden = !prefix;
+  refresh();
+}
+
+// ---- once a second
+async function refresh() {
+  if (state.busy) return;
+  state.busy = true;
+  try {
+    const query = new URLSearchParams({ direction: state.direction, sort: state.sort, limit: PAGE, offset: state.offset });
+    if (state.within) query.set("within", state.within);
+    const chartPath = state.network ? `api/v1/history/network?prefix=${encodeURIComponent(state.network)}` : "api/v1/history";
+    const hosts = ask(`api/v1/hosts?${query}`).then((page) => { text($("within-problem"), ""); showHosts(page); }, (error) => {
+      if (error.status !== 400) throw error;
+      text($("within-problem"), error.message);
+    });
+    await Promise.all([
+      ask("api/v1/totals").then(showTotals), hosts,
+      ask("api/v1/bans").then(showBans),
+      ask(`api/v1/events?after=${state.lastEvent}`).then(showEvents),
+      ask("api/v1/health").then(showHealth), ask("api/v1/networks").then(showNetworks),
+      ask(chartPath).then(draw), $("host-dialog").open ? refreshHost() : null,
+    ]);
+    state.failures = 0;
+    $("state").className = "good";
+    text($("state"), "live");
+  } catch (error) {
+    state.failures += 1;
+    if (error.status === 401) askToken(error.message);
+    if (state.failures > 1 || error.status) {
+      $("state").className = "bad";
+      text($("state"), error.status ? error.message : "the agent does not answer; asking again");
+    }
+  } finally {
+    state.busy = false;
+  }
+}
+
+function press(group, name, after) {
+  for (const button of document.querySelectorAll(`[data-${group}]`)) {
+    button.addEventListener("click", () => {
+      for (const other of document.querySelectorAll(`[data-${group}]`)) other.setAttribute("aria-pressed", String(other === button));
+      state[name] = button.dataset[group];
+      after();
+    });
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  charts.pps = chart($("chart-pps"), count);
+  charts.bps = chart($("chart-bps"), bits);
+  const fromStart = () => { state.offset = 0; refresh(); };
+  press("direction", "direction", fromStart);
+  press("sort", "sort", fromStart);
+  press("span", "span", () => { state.span = Number(state.span); refresh(); });
+  $("within").addEventListener("input", () => { state.within = $("within").value.trim(); fromStart(); });
+  $("back").onclick = () => { state.offset = Math.max(0, state.offset - PAGE); refresh(); };
+  $("more").onclick = () => { state.offset += PAGE; refresh(); };
+  $("whole").onclick = () => chooseNetwork(null);
+  $("token-button").onclick = () => askToken("");
+  $("token-form").addEventListener("submit", (event) => {
+    if (event.submitter && event.submitter.value === "keep") sessionStorage.setItem("token", $("token").value.trim());
+    $("token").value = "";
+    refresh();
+  });
+  $("host-close").onclick = () => $("host-dialog").close();
+  $("host-dialog").addEventListener("close", () => { state.host = null; });
+  $("host-ban").onclick = () => ban(state.host, $("host-answer"));
+  $("host-unban").onclick = () => unban(state.host, $("host-answer"));
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches("input") || event.ctrlKey || event.altKey || event.metaKey) return;
+    const short = { p: '[data-sort="packets"]', b: '[data-sort="bytes"]', i: '[data-direction="incoming"]', o: '[data-direction="outgoing"]' }[event.key];
+    if (short) document.querySelector(short).click();
+    if (event.key === "/") { event.preventDefault(); $("within").focus(); }
+  });
+  refresh();
+  setInterval(refresh, 1000);
+});

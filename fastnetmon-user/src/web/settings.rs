@@ -1,0 +1,67 @@
+//! `[web]`: where the page, the API and the metrics are.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The HTTP server.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where it listens; empty: nowhere.
+    pub listen: Listen,
+    /// A file whose first line is the token that changes need, and beyond loopback everything;
+    /// empty: nothing can be changed.
+    pub token_file: PathBuf,
+    /// Clients at the same time.
+    pub connections: NonZeroU32,
+    /// Hosts in `/metrics`, the loudest.
+    pub metrics_hosts: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: Listen(None),
+            token_file: PathBuf::new(),
+            connections: NonZeroU32::MIN.saturating_add(511),
+            metrics_hosts: 100,
+        }
+    }
+}
+
+/// An address and a port, or nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Listen(Option<SocketAddr>);
+
+impl Listen {
+    /// Where.
+    pub const fn address(self) -> Option<SocketAddr> {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_neither| {
+            format!(
+                "`{text}` is no address with a port: write it as \"127.0.0.1:9209\" or \
+                 \"[::1]:9209\", or \"\" for none"
+            )
+        })
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        listen.0.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
