@@ -158,6 +158,12 @@ pub fn parse_ethernet<W: Wire + ?Sized>(wire: &W) -> Result<Packet, Unparsed> {
     behind_link(wire, ethertype, 14)
 }
 
+/// Parses what stands behind a link header that named its type (an `EtherType`), as cooked captures
+/// hand it over.
+pub fn parse_typed<W: Wire + ?Sized>(wire: &W, ethertype: u16) -> Result<Packet, Unparsed> {
+    behind_link(wire, ethertype, 0)
+}
+
 /// Parses the packet that a tunnel's packet carries: IP in IP (RFC 2003, RFC 4213) and GRE
 /// (RFC 2784, RFC 2890), with IP or Ethernet in it. [`Packet::NOTHING`] when it is no tunnel, or
 /// cannot be read.

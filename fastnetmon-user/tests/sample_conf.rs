@@ -10,13 +10,18 @@ mod tests {
     const SAMPLE: &str = include_str!("../../fastnetmon.conf");
 
     fn keys(text: &str) -> BTreeSet<String> {
-        let table: toml::Table = text.parse().unwrap();
-        table
-            .iter()
-            .flat_map(|(section, keys)| {
-                keys.as_table().unwrap().keys().map(move |key| format!("{section}.{key}"))
-            })
-            .collect()
+        fn add(path: &str, table: &toml::Table, keys: &mut BTreeSet<String>) {
+            for (key, value) in table {
+                let path = format!("{path}.{key}");
+                match value.as_table() {
+                    Some(table) => add(&path, table, keys),
+                    None => drop(keys.insert(path)),
+                }
+            }
+        }
+        let mut keys = BTreeSet::new();
+        add("", &text.parse().unwrap(), &mut keys);
+        keys
     }
 
     #[test]

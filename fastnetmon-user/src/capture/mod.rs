@@ -12,7 +12,17 @@ mod af_xdp;
 #[path = "no_af_xdp.rs"]
 mod af_xdp;
 mod bound;
+mod engine_settings;
+mod files;
+mod link;
+mod nflog;
+pub mod nflog_message;
 mod packet_ring;
+#[cfg(feature = "pcap")]
+mod pcap;
+#[cfg(not(feature = "pcap"))]
+#[path = "no_pcap.rs"]
+mod pcap;
 mod settings;
 mod xdp;
 
@@ -24,6 +34,11 @@ use fastnetmon_common::abi::{Hint, Stranger};
 pub use self::af_packet::AfPacketEngine;
 pub use self::af_xdp::AfXdpEngine;
 pub use self::bound::{Bound, RING, evidence_by};
+pub use self::engine_settings::{Bounded, NflogSettings, PcapSettings};
+pub use self::files::{CaptureFile, FileError, Recorded};
+pub use self::link::{Link, LinkError, Opened, Way};
+pub use self::nflog::{NflogEngine, nflog_rules};
+pub use self::pcap::PcapEngine;
 pub use self::settings::{EgressName, EngineName, RoleName, Settings, Threads, Tick};
 pub use self::xdp::XdpEngine;
 use crate::model::{Direction, HostId, Moment, Sides};
@@ -35,6 +50,8 @@ pub enum Starts {
     Ethernet,
     /// With its IP header.
     Ip,
+    /// Behind a link header that named what follows by its `EtherType`.
+    Typed(u16),
 }
 
 /// A frame, or the beginning of one.
@@ -107,6 +124,18 @@ pub enum CaptureError {
         engine: &'static str,
         /// What happened.
         reason: String,
+    },
+    /// Nothing comes.
+    #[error("engine `{engine}`: nothing came to {what} for {secs} s: {remedy}")]
+    Silent {
+        /// Which engine.
+        engine: &'static str,
+        /// Where it looks.
+        what: String,
+        /// For how long.
+        secs: u64,
+        /// What to do.
+        remedy: String,
     },
     /// A port cannot be opened.
     #[error("interface `{interface}`: cannot {what}: {reason}")]

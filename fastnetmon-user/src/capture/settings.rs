@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::engine_settings::{NflogSettings, PcapSettings};
+
 /// How packets are seen.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,6 +29,10 @@ pub struct Settings {
     pub decapsulate: bool,
     /// Megabytes the tables may take, at most.
     pub max_table_mb: u64,
+    /// What the engine `pcap` wants besides.
+    pub pcap: PcapSettings,
+    /// What the engine `nflog` wants besides.
+    pub nflog: NflogSettings,
 }
 
 impl Default for Settings {
@@ -41,6 +47,8 @@ impl Default for Settings {
             sparse_every: 1024,
             decapsulate: false,
             max_table_mb: 2048,
+            pcap: PcapSettings::default(),
+            nflog: NflogSettings::default(),
         }
     }
 }
@@ -57,6 +65,10 @@ pub enum EngineName {
     XdpGeneric,
     /// Packet sockets.
     AfPacket,
+    /// libpcap.
+    Pcap,
+    /// Packets that rules of the firewall log.
+    Nflog,
 }
 
 impl EngineName {
@@ -67,6 +79,8 @@ impl EngineName {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp_generic",
             Self::AfPacket => "af_packet",
+            Self::Pcap => "pcap",
+            Self::Nflog => "nflog",
         }
     }
 }

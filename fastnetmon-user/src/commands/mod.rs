@@ -7,6 +7,7 @@ mod ask;
 mod check;
 mod explain;
 mod papers;
+mod replay;
 mod run;
 
 use std::io::{self, Write as _};
@@ -46,6 +47,8 @@ enum Command {
     /// Write the manual pages
     #[command(hide = true)]
     Man(papers::Man),
+    /// Which bans the traffic of a capture file would have brought
+    Replay(replay::Arguments),
 }
 
 /// Where the agent is asked.
@@ -76,6 +79,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Completions(arguments) => papers::completions(&arguments),
         Command::Man(arguments) => papers::man(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

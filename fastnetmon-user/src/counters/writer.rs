@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use fastnetmon_common::abi::{Hint, Stranger};
 use fastnetmon_common::directory::{FLAGGED, Found};
-use fastnetmon_common::parse::{parse_ethernet, parse_inner, parse_ip};
+use fastnetmon_common::parse::{parse_ethernet, parse_inner, parse_ip, parse_typed};
 use fastnetmon_common::table::{Touched, count, count_inner, sparse, unparsed};
 use fastnetmon_common::wire::Captured;
 
@@ -112,6 +112,7 @@ impl Counting {
         let parsed = match frame.starts {
             Starts::Ethernet => parse_ethernet(&captured),
             Starts::Ip => parse_ip(&captured, 0),
+            Starts::Typed(ethertype) => parse_typed(&captured, ethertype),
         };
         match parsed {
             Ok(packet) => {
@@ -166,6 +167,7 @@ fn seen(at: Moment, frame: &Frame<'_>) -> Option<Seen> {
     match frame.starts {
         Starts::Ethernet => Seen::from_ethernet(at, captured),
         Starts::Ip => Seen::from_ip(at, captured),
+        Starts::Typed(ethertype) => Seen::from_typed(at, captured, ethertype),
     }
 }
 

@@ -11,12 +11,12 @@ use tracing::{info, warn};
 
 use crate::capture::{
     self, AfPacketEngine, AfXdpEngine, Bound, CaptureError, EgressName, Engine as _, EngineName,
-    RoleName, XdpEngine,
+    NflogEngine, PcapEngine, RoleName, XdpEngine,
 };
 use crate::counters::Counters;
 use crate::daemon::{Settings, StartError, clock, privileges};
-use crate::kernel::{self, Attached, Egress, Frozen, Mode, Port, Support};
-use crate::model::Direction;
+use crate::kernel::{self, ANY, Attached, Egress, Frozen, Mode, Port, Role, Support};
+use crate::model::{Direction, Moment};
 use crate::networks::{Plan, PrefixSet, Territory};
 use crate::tables::{self, Entry, Limits, Parts, Row, Shape};
 
@@ -48,12 +48,16 @@ pub(super) enum Eyes {
 /// An engine of ours, one for each thread. Matched once, when the threads start.
 pub(super) enum Own {
     AfPacket(Vec<AfPacketEngine>),
+    Pcap(Vec<PcapEngine>),
+    Nflog(Box<NflogEngine>),
 }
 
 impl Own {
     const fn name(&self) -> &'static str {
         match self {
             Self::AfPacket(_) => AfPacketEngine::NAME,
+            Self::Pcap(_) => PcapEngine::NAME,
+            Self::Nflog(_) => NflogEngine::NAME,
         }
     }
 }
@@ -70,6 +74,8 @@ pub(super) fn choose(
             in_kernel(settings, ports, ours, NAMED.to_owned())
         }
         EngineName::AfPacket => in_packet_sockets(settings, ports, ours, NAMED.to_owned()),
+        EngineName::Pcap => in_pcap(settings, ports, ours, NAMED.to_owned()),
+        EngineName::Nflog => in_nflog(settings, ports, ours, NAMED.to_owned()),
         EngineName::Auto => {
             let missing = privileges::missing_for_xdp();
             if missing.is_empty() {
@@ -117,7 +123,7 @@ fn in_kernel(
     let names: Vec<&str> = ports.iter().map(|port| port.interface.as_str()).collect();
     let rows = kernel::receiving_cpus(&names, laid_out.shape.writers.get());
     // Before the first packet, so that it is counted.
-    let (counters, territory) = laid_out.written(settings, ours, parts, rows);
+    let (counters, territory) = laid_out.written(settings, ours, parts, rows, clock::now());
     let sockets = if is_mirror { Some(object.sockets()?) } else { None };
     let attached = kernel::attach(object, ports, egress(capture.egress, support))?;
     let (takers, bound) =
@@ -147,6 +153,38 @@ fn in_packet_sockets(
     })
 }
 
+fn in_pcap(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+) -> Result<Chosen, StartError> {
+    let wanted = usize::try_from(threads(settings).get()).unwrap_or(usize::MAX);
+    let engines = PcapEngine::engines(ports.len(), wanted);
+    let threads = u32::try_from(engines).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    in_threads(settings, ports, ours, reason, threads, || {
+        PcapEngine::open(ports, wanted, &settings.capture.pcap, clock::now).map(Own::Pcap)
+    })
+}
+
+/// A group has one socket, so one thread.
+fn in_nflog(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+) -> Result<Chosen, StartError> {
+    let capture = &settings.capture;
+    let names: Vec<String> = ports.iter().map(|port| port.interface.clone()).collect();
+    let role = match capture.role {
+        RoleName::Uplink => Role::Uplink,
+        RoleName::Mirror => Role::Mirror,
+    };
+    in_threads(settings, ports, ours, reason, NonZeroU32::MIN, || {
+        NflogEngine::open(&capture.nflog, role, &names, clock::now).map(Box::new).map(Own::Nflog)
+    })
+}
+
 /// Has so many threads of ours count with what `open` opens: one engine for each of them.
 fn in_threads(
     settings: &Settings,
@@ -158,10 +196,13 @@ fn in_threads(
 ) -> Result<Chosen, StartError> {
     let laid_out = LaidOut::new(settings, ours, threads)?;
     for port in ports {
-        kernel::must_exist(&port.interface)?;
+        if port.interface != ANY || settings.capture.engine != EngineName::Pcap {
+            kernel::must_exist(&port.interface)?;
+        }
     }
     let (parts, rows) = tables::own(laid_out.shape).map_err(kernel::KernelError::from)?;
-    let (counters, territory) = laid_out.written(settings, ours, parts, threads.get());
+    let (counters, territory) =
+        laid_out.written(settings, ours, parts, threads.get(), clock::now());
     let own = open()?;
     let engine = own.name();
     Ok(Chosen {
@@ -183,33 +224,38 @@ fn threads(settings: &Settings) -> NonZeroU32 {
 }
 
 /// Whom we guard, laid out for so many rows: what every engine begins with.
-struct LaidOut {
+pub(super) struct LaidOut {
     plan: Plan,
     writes: Vec<(Entry, u32)>,
-    shape: Shape,
+    pub(super) shape: Shape,
 }
 
 impl LaidOut {
-    fn new(settings: &Settings, ours: &PrefixSet, rows: NonZeroU32) -> Result<Self, StartError> {
+    pub(super) fn new(
+        settings: &Settings,
+        ours: &PrefixSet,
+        rows: NonZeroU32,
+    ) -> Result<Self, StartError> {
         let (plan, writes) = Plan::new(ours, settings.networks.ipv6_hosts)?;
         let shape = shape(&plan, rows, settings.capture.max_table_mb)?;
         Ok(Self { plan, writes, shape })
     }
 
-    /// Writes it into the tables. So many rows count at a time.
-    fn written(
+    /// Writes it into the tables, which are read from `now` on. So many rows count at a time.
+    pub(super) fn written(
         self,
         settings: &Settings,
         ours: &PrefixSet,
         parts: Parts,
         rows: u32,
+        now: Moment,
     ) -> (Counters, Territory) {
         let Self { plan, writes, shape } = self;
         let Parts { lines, directory, flags, limits } = parts;
         let territory =
             Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
         set_limits(&limits, settings, rows);
-        (Counters::new(vec![lines], clock::now()), territory)
+        (Counters::new(vec![lines], now), territory)
     }
 }
 

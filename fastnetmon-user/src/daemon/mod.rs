@@ -15,6 +15,7 @@ mod logging;
 mod pipeline;
 mod privileges;
 mod service;
+mod replay;
 mod settings;
 mod tick;
 
@@ -23,6 +24,7 @@ use tracing::info;
 pub use self::engines::shape;
 pub use self::logging::{Log, start as start_logging};
 pub use self::pipeline::StartError;
+pub use self::replay::{Fell, Outcome, Replay, Talker};
 pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 
 /// Runs the agent until it is told to end.

@@ -234,6 +234,8 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
             let writers = rows.into_iter().map(|row| writer().counting(row, rules)).zip(rings);
             captures = match own {
                 Own::AfPacket(engines) => look_all(&end, &stopping, engines, writers)?,
+                Own::Pcap(engines) => look_all(&end, &stopping, engines, writers)?,
+                Own::Nflog(engine) => look_all(&end, &stopping, vec![*engine], writers)?,
             };
         }
     }
@@ -438,11 +440,13 @@ fn ports(settings: &Settings) -> Result<Vec<Port>, StartError> {
             },
             mode: match capture.engine {
                 EngineName::XdpGeneric => Mode::Generic,
-                EngineName::Auto | EngineName::Xdp | EngineName::AfPacket => Mode::Native,
+                _ => Mode::Native,
             },
         });
     }
-    if ports.is_empty() { Err(StartError::NoInterface) } else { Ok(ports) }
+    // The rules of the firewall choose for NFLOG.
+    let is_chosen = !ports.is_empty() || capture.engine == EngineName::Nflog;
+    if is_chosen { Ok(ports) } else { Err(StartError::NoInterface) }
 }
 
 const fn role_name(role: RoleName) -> &'static str {
@@ -454,7 +458,7 @@ const fn role_name(role: RoleName) -> &'static str {
 
 /// A counting word is exact for 1.5 s at 100 Gbit/s, for longer at less.
 fn longest_span(ports: &[Port]) -> Duration {
-    let mut mbps = 0_u64;
+    let mut mbps = if ports.is_empty() { 100_000 } else { 0_u64 };
     for port in ports {
         mbps += kernel::speed_mbps(&port.interface).map_or(100_000, u64::from);
     }
@@ -466,7 +470,7 @@ fn first_ban() -> BanId {
     BanId(u64::try_from(clock::wall().unix.as_nanos()).unwrap_or(u64::MAX / 2))
 }
 
-fn policy(settings: &Settings, whitelist: networks::PrefixSet) -> Policy {
+pub(super) fn policy(settings: &Settings, whitelist: networks::PrefixSet) -> Policy {
     let ban_time = Some(settings.ban.time_secs).filter(|&secs| secs != 0);
     if !settings.notify.script.exists() {
         warn!(script = %settings.notify.script.display(), "There is no script yet; bans will only be listed and logged.");

@@ -36,10 +36,14 @@ fn held() -> u64 {
 fn missing_for(engine: EngineName, held: u64) -> Vec<&'static str> {
     let (name, number) = NET_RAW;
     let has_raw = held & (1 << number) != 0;
+    let [.., (admin, admin_number)] = NEEDED;
     match engine {
-        EngineName::AfPacket if !has_raw => vec![name],
+        EngineName::AfPacket | EngineName::Pcap if !has_raw => vec![name],
+        EngineName::Nflog if held & (1 << admin_number) == 0 => vec![admin],
         EngineName::Auto if !has_raw => missing(held),
-        EngineName::AfPacket | EngineName::Auto => Vec::new(),
+        EngineName::AfPacket | EngineName::Pcap | EngineName::Nflog | EngineName::Auto => {
+            Vec::new()
+        }
         EngineName::Xdp | EngineName::XdpGeneric => missing(held),
     }
 }
@@ -80,6 +84,9 @@ mod tests {
         let raw = 1 << NET_RAW.1;
         assert!(missing_for(EngineName::AfPacket, raw).is_empty());
         assert_eq!(missing_for(EngineName::AfPacket, !raw), ["CAP_NET_RAW"]);
+        assert_eq!(missing_for(EngineName::Pcap, !raw), ["CAP_NET_RAW"]);
+        assert_eq!(missing_for(EngineName::Nflog, raw), ["CAP_NET_ADMIN"]);
+        assert!(missing_for(EngineName::Nflog, 1 << 12).is_empty());
         assert!(missing_for(EngineName::Auto, raw).is_empty());
         assert!(missing_for(EngineName::Auto, !raw).is_empty());
         assert_eq!(missing_for(EngineName::Auto, 0), missing(0));

@@ -29,7 +29,7 @@ use crate::tables::Notice;
 use crate::verdicts::{Alert, Ban, Cause, Judge, Order, Verdict};
 
 /// How often watched hosts are looked at.
-const GLANCE: Duration = Duration::from_millis(10);
+pub(super) const GLANCE: Duration = Duration::from_millis(10);
 
 /// Loudest hosts in a report, each direction and order.
 const LOUDEST: usize = 100;
@@ -532,7 +532,7 @@ impl Missed {
         let Ok(there) = kernel::interfaces() else { return };
         self.down.clear();
         self.anew.clear();
-        for name in &about.interfaces {
+        for name in about.interfaces.iter().filter(|name| *name != kernel::ANY) {
             let Some(interface) = there.get(name).filter(|interface| interface.up) else {
                 self.down.push(name.clone());
                 continue;

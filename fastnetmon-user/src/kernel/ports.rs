@@ -71,6 +71,9 @@ pub fn interfaces() -> io::Result<BTreeMap<String, Interface>> {
     Ok(found)
 }
 
+/// All interfaces at once, as libpcap names them.
+pub const ANY: &str = "any";
+
 /// Refuses a name no interface has.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fastnetmon_common::parse::{Ends, Family, Packet, parse_ethernet, parse_ip};
+use fastnetmon_common::parse::{Ends, Family, Packet, parse_ethernet, parse_ip, parse_typed};
 use fastnetmon_common::wire::{Captured, Ports, Wire as _};
 
 use crate::model::{Class, Moment};
@@ -39,6 +39,11 @@ impl Seen {
     /// Reads a packet that begins with its IP header.
     pub fn from_ip(at: Moment, frame: Captured<'_>) -> Option<Self> {
         Some(Self::from_packet(at, &frame, parse_ip(&frame, 0).ok()?))
+    }
+
+    /// Reads what stands behind a link header that named its `EtherType`.
+    pub fn from_typed(at: Moment, frame: Captured<'_>, ethertype: u16) -> Option<Self> {
+        Some(Self::from_packet(at, &frame, parse_typed(&frame, ethertype).ok()?))
     }
 
     fn from_packet(at: Moment, frame: &Captured<'_>, packet: Packet) -> Self {
