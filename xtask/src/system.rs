@@ -14,6 +14,10 @@ pub enum Signal {
     Terminate = libc::SIGTERM as isize,
     /// Cannot be caught.
     Kill = libc::SIGKILL as isize,
+    /// As if it got no CPU any more.
+    Stop = libc::SIGSTOP as isize,
+    /// As if it got its CPU back.
+    Continue = libc::SIGCONT as isize,
 }
 
 /// Sends a signal to a program of the lab.

@@ -133,8 +133,11 @@ impl NflogEngine {
             0 => Ok(socket),
             errno => {
                 let remedy = match errno {
-                    libc::EBUSY => "; another program has it: choose another `group`",
-                    libc::EPERM => "; it needs CAP_NET_ADMIN",
+                    // So it says as well when another program has the group.
+                    libc::EPERM | libc::EBUSY => {
+                        "; another program may have it: choose another `group`, or CAP_NET_ADMIN is \
+                         missing"
+                    }
                     libc::EINVAL | libc::EOPNOTSUPP => {
                         "; is the module `nfnetlink_log` there? `modprobe nfnetlink_log`"
                     }

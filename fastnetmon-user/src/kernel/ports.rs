@@ -44,16 +44,26 @@ pub fn interfaces() -> io::Result<BTreeMap<String, Interface>> {
         next = NonNull::new(entry.ifa_next);
         // SAFETY: every entry has a name that ends with a zero byte.
         let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy().into_owned();
-        let Some(address) = NonNull::new(entry.ifa_addr) else { continue };
-        // SAFETY: an address begins with its family.
-        let family = unsafe { address.as_ref() }.sa_family;
-        if i32::from(family) != libc::AF_PACKET {
-            continue;
-        }
-        // SAFETY: an address of the packet family is a `sockaddr_ll`.
-        let link: libc::sockaddr_ll = unsafe { address.cast().read_unaligned() };
+        let index = match NonNull::new(entry.ifa_addr) {
+            Some(address) => {
+                // SAFETY: an address begins with its family.
+                let family = unsafe { address.as_ref() }.sa_family;
+                if i32::from(family) != libc::AF_PACKET {
+                    continue;
+                }
+                // SAFETY: an address of the packet family is a `sockaddr_ll`.
+                let link: libc::sockaddr_ll = unsafe { address.cast().read_unaligned() };
+                link.sll_ifindex.cast_unsigned()
+            }
+            // Tunnels, and what else has no hardware address: only links have counters.
+            None if !entry.ifa_data.is_null() => {
+                // SAFETY: every entry has a name that ends with a zero byte.
+                unsafe { libc::if_nametoindex(entry.ifa_name) }
+            }
+            None => continue,
+        };
         let mut interface = Interface {
-            index: link.sll_ifindex.cast_unsigned(),
+            index,
             up: entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0,
             ..Interface::default()
         };

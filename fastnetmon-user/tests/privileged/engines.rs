@@ -1,0 +1,107 @@
+//! The same story under every engine: the ban, a hundred packets, the end, and the hook each time.
+//!
+//! A new engine is a line in [`Engine`] and one test here.
+
+use std::net::Ipv4Addr;
+
+use fastnetmon_user::capture::{NflogSettings, nflog_rules};
+use xtask::lab::{INSIDE_INTERFACE, Lab};
+use xtask::traffic::{Frame, Pace, Pool};
+
+use crate::agent::{Agent, Setup};
+
+const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+
+/// What a test needs to know of an engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Engine {
+    /// Its name in the configuration and in `status`.
+    pub(crate) name: &'static str,
+    /// What the lab needs before the agent starts.
+    pub(crate) prepare: fn(&Lab),
+}
+
+pub(crate) const XDP: Engine = Engine { name: "xdp", prepare: nothing };
+pub(crate) const XDP_GENERIC: Engine = Engine { name: "xdp_generic", prepare: nothing };
+pub(crate) const AF_PACKET: Engine = Engine { name: "af_packet", prepare: nothing };
+pub(crate) const PCAP: Engine = Engine { name: "pcap", prepare: nothing };
+pub(crate) const NFLOG: Engine = Engine { name: "nflog", prepare: add_rules };
+
+const fn nothing(_: &Lab) {}
+
+/// The rules that the agent prints, as an operator would copy them.
+pub(crate) fn add_rules(lab: &Lab) {
+    let rules = nflog_rules(&NflogSettings::default(), &[INSIDE_INTERFACE.to_owned()]);
+    let (nft, _iptables) = rules.split_once("or, with").unwrap();
+    shell(lab, nft);
+}
+
+/// Runs these lines in the inner namespace.
+#[track_caller]
+pub(crate) fn shell(lab: &Lab, lines: &str) {
+    let output = lab.command_inside("sh").args(["-ec", lines]).output().unwrap();
+    assert!(output.status.success(), "{lines}: {output:?}");
+}
+
+const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp; \
+                        cat HERE/$$.tmp >> HERE/calls";
+
+#[track_caller]
+fn the_story_is_the_same(engine: Engine) {
+    let lab = Lab::new(&format!("story{}", engine.name.replace('_', ""))).unwrap();
+    (engine.prepare)(&lab);
+    let capture = format!("engine = \"{}\"", engine.name);
+    let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\n";
+    let setup = Setup { hook: RECORDER, rest, capture: &capture, ..Setup::default() };
+    let agent = Agent::start(&lab, &setup);
+    let status = agent.status();
+    assert_eq!(status.engine, engine.name);
+    assert_eq!(status.engine_reason, "it is named in the configuration");
+
+    let frames = (1..=250_u8)
+        .map(|last| Frame::udp(Ipv4Addr::new(203, 0, 113, last), VICTIM, 40_000, 53).payload(18));
+    let mut sender = lab.sender_outside().unwrap();
+    sender.send(&Pool::new(frames), 120_000, Pace::Pps(60_000)).unwrap();
+    let text = agent.folder.wait_for("calls", |text| text.contains(" unban\n"));
+    let calls: Vec<Vec<&str>> =
+        text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
+    let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
+    let expected = ["ban", "attack_details", "unban"];
+    assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 incoming {what}")));
+    assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [1, 101, 1]);
+    for line in &calls[1][1..] {
+        let good = line.starts_with("203.0.113.")
+            && line.ends_with(":40000 > 192.0.2.77:53 protocol: udp size: 46 bytes");
+        assert!(good, "{line}");
+    }
+    // And not a packet was missed on the way.
+    let status = agent.settled(120_000);
+    assert_eq!((status.packets.received, status.packets.dropped), (120_000, 0));
+    assert_eq!(status.totals.incoming.bytes, 120_000 * 46);
+    assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+}
+
+#[test]
+fn a_flood_is_banned_told_and_let_go_under_xdp() {
+    the_story_is_the_same(XDP);
+}
+
+#[test]
+fn a_flood_is_banned_told_and_let_go_under_generic_xdp() {
+    the_story_is_the_same(XDP_GENERIC);
+}
+
+#[test]
+fn a_flood_is_banned_told_and_let_go_under_packet_sockets() {
+    the_story_is_the_same(AF_PACKET);
+}
+
+#[test]
+fn a_flood_is_banned_told_and_let_go_under_libpcap() {
+    the_story_is_the_same(PCAP);
+}
+
+#[test]
+fn a_flood_is_banned_told_and_let_go_under_nflog() {
+    the_story_is_the_same(NFLOG);
+}
