@@ -13,8 +13,10 @@
 mod af_packet;
 mod af_xdp;
 mod agent;
+mod corpus;
 mod counts;
 mod engines;
+mod every_engine;
 mod exact;
 mod explain;
 mod hook;
