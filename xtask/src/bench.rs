@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     pub(crate) write: bool,
     pub(crate) quick: bool,
+    /// Only these parts.
+    pub(crate) only: Vec<String>,
 }
 
 /// Builds what is measured, as it is shipped, and measures it.
@@ -35,6 +37,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     }
     if options.quick {
         cargo.arg("--quick");
+    }
+    for part in &options.only {
+        cargo.arg("--only").arg(part);
     }
     process::run(&mut cargo)
 }

@@ -60,6 +60,9 @@ enum Command {
         /// A tenth of the time: to try the bench itself, not to learn a figure
         #[arg(long)]
         quick: bool,
+        /// Only this part: packets, tick, latency, flood, engines; may be repeated
+        #[arg(long, value_name = "PART")]
+        only: Vec<String>,
     },
     /// Make a .deb, an .rpm and a tarball with a static binary, in target/package
     Package {
@@ -101,8 +104,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test { unprivileged: true } => {
             test::run(&root, test::Scope::Unprivileged).map(drop)
         }
-        Command::Bench { json, write, quick } => {
-            bench::run(&root, &bench::Options { json, write, quick })
+        Command::Bench { json, write, quick, only } => {
+            bench::run(&root, &bench::Options { json, write, quick, only })
         }
         Command::Package { only_static, check } => {
             let scope = if only_static { package::Scope::Static } else { package::Scope::All };

@@ -88,8 +88,9 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("pkg-config", "pkg-config"),
 ];
 
-/// Headers the same C needs, and their packages.
-const HEADERS: [(&str, &str); 2] = [("libelf.h", "libelf-dev"), ("zlib.h", "zlib1g-dev")];
+/// Headers the same C needs, and the one of the engine `pcap`, with their packages.
+const HEADERS: [(&str, &str); 3] =
+    [("libelf.h", "libelf-dev"), ("zlib.h", "zlib1g-dev"), ("pcap/pcap.h", "libpcap-dev")];
 
 enum Machine {
     DebianAsRoot,

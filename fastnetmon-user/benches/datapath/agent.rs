@@ -29,6 +29,27 @@ pub(crate) struct Usage {
     pub(crate) system: Duration,
 }
 
+impl Usage {
+    /// CPU time of this process since it started.
+    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
+        // The name before it may hold anything; fields 14 and 15 are ticks of 10 ms (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').context("`stat` has another form")?;
+        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+        let mut next = || -> anyhow::Result<Duration> {
+            let ticks = ticks.next().context("`stat` is too short")??;
+            Ok(Duration::from_millis(ticks * 10))
+        };
+        Ok(Self { user: next()?, system: next()? })
+    }
+
+    /// Both, since then.
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        let user = self.user.saturating_sub(earlier.user);
+        user.saturating_add(self.system.saturating_sub(earlier.system))
+    }
+}
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,6 +57,16 @@ impl Agent {
     /// Starts an agent on the inner end of the cable and waits until it counts. Its script is this
     /// very program, see [`crate::latency::hook`].
     pub(crate) fn start(lab: &Lab, networks: &str, threshold: u32) -> anyhow::Result<Self> {
+        Self::with(lab, networks, threshold, "xdp")
+    }
+
+    /// The same with this engine.
+    pub(crate) fn with(
+        lab: &Lab,
+        networks: &str,
+        threshold: u32,
+        engine: &str,
+    ) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("fnm-bench-{}", std::process::id()));
         fs::create_dir_all(folder.join(CALLS))?;
         let at = |name: &str| folder.join(name);
@@ -46,7 +77,7 @@ impl Agent {
             symlink(std::env::current_exe()?, &hook)?;
         }
         let config = format!(
-            "[networks]\nlist = '{}'\nwhitelist = '{}'\n[thresholds]\npps = {threshold}\n\
+            "[capture]\nengine = '{engine}'\n[networks]\nlist = '{}'\nwhitelist = '{}'\n[thresholds]\npps = {threshold}\n\
              [notify]\nscript = '{}'\n[control]\nsocket = '{}'\n",
             at("networks_list").display(),
             at("networks_whitelist").display(),
@@ -108,15 +139,7 @@ impl Agent {
 
     /// CPU time since it started.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
-        let stat = fs::read_to_string(self.proc("stat"))?;
-        // The name before it may hold anything; fields 14 and 15 are ticks of 10 ms (proc(5)).
-        let (_, fields) = stat.rsplit_once(')').context("`stat` has another form")?;
-        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-        let mut next = || -> anyhow::Result<Duration> {
-            let ticks = ticks.next().context("`stat` is too short")??;
-            Ok(Duration::from_millis(ticks * 10))
-        };
-        Ok(Usage { user: next()?, system: next()? })
+        Usage::of(self.child.id())
     }
 
     /// Kilobytes of memory that is the agent's alone, and of the kernel's maps it has mapped.

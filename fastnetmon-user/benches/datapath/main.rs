@@ -1,7 +1,7 @@
 //! What the data path costs, beside what it must reach: `cargo xtask bench`.
 //!
 //! In this order: what a packet costs in the kernel ([`packets`]), what a tick costs in the agent
-//! ([`tick`]), how soon an attack is found ([`latency`]), what a flood does to an agent ([`flood`]).
+//! ([`tick`]), how soon an attack is found ([`latency`]), what a flood does to an agent ([`flood`]), what each engine takes of it ([`engines`]).
 //! The first two load the programs themselves ([`programs`]); the others run the agent as it is
 //! shipped ([`agent`]) in a lab, against a [`generator`].
 //!
@@ -16,6 +16,7 @@
 
 mod agent;
 mod cache;
+mod engines;
 mod flood;
 mod generator;
 mod latency;
@@ -63,6 +64,7 @@ enum Part {
     Tick,
     Latency,
     Flood,
+    Engines,
 }
 
 /// How long to measure.
@@ -123,6 +125,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted(Part::Flood) {
         flood::measure(&object, effort, &mut report)?;
+    }
+    if wanted(Part::Engines) {
+        engines::measure(&object, effort, &mut report)?;
     }
     println!("{}", report.verdict());
     if let Some(file) = &arguments.json {

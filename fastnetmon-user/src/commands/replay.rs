@@ -16,7 +16,7 @@ use crate::capture::{CaptureFile, Recorded};
 use crate::commands::{Failure, say};
 use crate::daemon::{Fell, Outcome, Replay, Settings, clock};
 use crate::model::{Moment, Tally, Unparsed};
-use crate::verdicts::Ban;
+use crate::verdicts::{Alert, Ban};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -142,6 +142,12 @@ fn line(at: Moment, fell: &Fell) -> String {
             let way = direction.name();
             format!("{at}  unban  {address} {way}, peak {peak_pps} pps, at least {lasted} s")
         }
+        Fell::Alert(Alert { prefix, direction, pps, hosts, .. }) => {
+            format!("{at}  alert  {prefix} {}, {pps} pps to {hosts} hosts", direction.name())
+        }
+        Fell::Calm(Alert { prefix, direction, peak_pps, .. }) => {
+            format!("{at}  calm   {prefix} {}, peak {peak_pps} pps", direction.name())
+        }
     }
 }
 
@@ -216,17 +222,29 @@ fn document(read: &Read, outcome: &Outcome, top: usize) -> Value {
         .verdicts
         .iter()
         .map(|(at, fell)| {
-            let (action, ban) = match fell {
-                Fell::Ban(ban) => ("ban", ban),
-                Fell::Unban(ban) => ("unban", ban),
+            let (action, whom, direction, pps, peak_pps) = match fell {
+                Fell::Ban(ban) => {
+                    ("ban", ban.address.to_string(), ban.direction, ban.pps, ban.peak_pps)
+                }
+                Fell::Unban(ban) => {
+                    ("unban", ban.address.to_string(), ban.direction, ban.pps, ban.peak_pps)
+                }
+                Fell::Alert(alert) => {
+                    let Alert { prefix, direction, pps, peak_pps, .. } = alert;
+                    ("alert", prefix.to_string(), *direction, *pps, *peak_pps)
+                }
+                Fell::Calm(alert) => {
+                    let Alert { prefix, direction, pps, peak_pps, .. } = alert;
+                    ("calm", prefix.to_string(), *direction, *pps, *peak_pps)
+                }
             };
             json!({
                 "at": secs(at.since_boot()),
                 "action": action,
-                "ip": ban.address.to_string(),
-                "direction": ban.direction.name(),
-                "pps": ban.pps,
-                "peak_pps": ban.peak_pps,
+                "ip": whom,
+                "direction": direction.name(),
+                "pps": pps,
+                "peak_pps": peak_pps,
             })
         })
         .collect();

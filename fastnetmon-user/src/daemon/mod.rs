@@ -14,8 +14,8 @@ mod exports;
 mod logging;
 mod pipeline;
 mod privileges;
-mod service;
 mod replay;
+mod service;
 mod settings;
 mod tick;
 

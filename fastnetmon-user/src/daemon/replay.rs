@@ -25,7 +25,7 @@ use crate::model::{Direction, HostId, Moment, Sides, Tally};
 use crate::networks::{self, Guarded, Occupant, Territory};
 use crate::rates::{RateFrame, RateTable, Totals, WINDOW};
 use crate::tables::{self, Notice};
-use crate::verdicts::{Ban, Judge, Verdict};
+use crate::verdicts::{Alert, Ban, Judge, Verdict};
 
 /// What a recording came to.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,10 @@ pub enum Fell {
     Ban(Ban),
     /// Its end.
     Unban(Ban),
+    /// A prefix is under attack.
+    Alert(Alert),
+    /// It is no more.
+    Calm(Alert),
 }
 
 /// What one host did in one direction.
@@ -262,7 +266,7 @@ impl Rooms {
     fn glance(&mut self, now: Moment) {
         for glimpse in self.watch.look(now, &self.counters) {
             let Some(address) = self.territory.address(glimpse.host) else { continue };
-            if let Some(verdict) = self.judge.startle(&glimpse, address) {
+            if let Some(verdict) = self.judge.startle(&glimpse, address, &self.latest) {
                 self.pronounce(now, verdict);
             }
         }
@@ -273,11 +277,13 @@ impl Rooms {
     fn pronounce(&mut self, now: Moment, verdict: Verdict) {
         let fell = match verdict {
             Verdict::Ban(ban) => Fell::Ban(ban),
-            Verdict::Details(..) => return,
-            Verdict::Unban(ban) => {
+            Verdict::Unban(ban, _) => {
                 self.watch.forget(ban.host);
                 Fell::Unban(ban)
             }
+            Verdict::Alert(alert) => Fell::Alert(alert),
+            Verdict::Calm(alert) => Fell::Calm(alert),
+            Verdict::Details(..) => return,
         };
         self.outcome.verdicts.push((now, fell));
     }

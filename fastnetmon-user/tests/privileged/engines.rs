@@ -24,6 +24,7 @@ pub(crate) struct Engine {
 pub(crate) const XDP: Engine = Engine { name: "xdp", prepare: nothing };
 pub(crate) const XDP_GENERIC: Engine = Engine { name: "xdp_generic", prepare: nothing };
 pub(crate) const AF_PACKET: Engine = Engine { name: "af_packet", prepare: nothing };
+#[cfg(feature = "pcap")]
 pub(crate) const PCAP: Engine = Engine { name: "pcap", prepare: nothing };
 pub(crate) const NFLOG: Engine = Engine { name: "nflog", prepare: add_rules };
 
@@ -97,6 +98,7 @@ fn a_flood_is_banned_told_and_let_go_under_packet_sockets() {
 }
 
 #[test]
+#[cfg(feature = "pcap")]
 fn a_flood_is_banned_told_and_let_go_under_libpcap() {
     the_story_is_the_same(PCAP);
 }
@@ -104,4 +106,19 @@ fn a_flood_is_banned_told_and_let_go_under_libpcap() {
 #[test]
 fn a_flood_is_banned_told_and_let_go_under_nflog() {
     the_story_is_the_same(NFLOG);
+}
+
+#[test]
+#[cfg(not(feature = "pcap"))]
+fn without_libpcap_the_engine_is_refused_with_the_way_out() {
+    let lab = Lab::new("nopcap").unwrap();
+    let folder = crate::agent::Folder::new();
+    let setup = Setup { capture: "engine = \"pcap\"", ..Setup::default() };
+    let config = crate::agent::configure(&folder, &setup);
+    let output = crate::agent::command(&lab, &config, INSIDE_INTERFACE).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let expected = "engine `pcap`: this agent was built without libpcap (the feature `pcap`), as static \
+                    ones are: use `engine = \"af_packet\"`, or the package that is not static";
+    assert!(text.contains(expected), "{text}");
 }

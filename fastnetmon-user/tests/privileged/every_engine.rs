@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use fastnetmon_common::abi::program;
 use fastnetmon_common::table::{PACKET_SHIFT, SCRATCH, STRANGERS_TOLD, STRANGERS_UNTOLD, UNPARSED};
 use fastnetmon_user::capture::{
-    AfPacketEngine, CaptureFile, Engine, Frame, Intake as _, NflogEngine, NflogSettings,
-    PcapEngine, PcapSettings, Starts, Way,
+    AfPacketEngine, CaptureFile, Engine, Frame, Intake as _, NflogEngine, NflogSettings, Starts,
+    Way,
 };
+#[cfg(feature = "pcap")]
+use fastnetmon_user::capture::{PcapEngine, PcapSettings};
 use fastnetmon_user::counters::{Rules, Writer};
 use fastnetmon_user::daemon::clock;
 use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Port, Role};
@@ -28,8 +30,12 @@ use xtask::traffic::{Pace, Pool};
 use crate::corpus::{HOSTS, Named, corpus, host6};
 use crate::engines::add_rules;
 
-/// What a frame is to an engine: `None` where it is nothing.
-type Seen = fn(&[u8]) -> Option<Vec<u8>>;
+/// What a frame is to an engine.
+enum Seen {
+    Not,
+    As(fn(&[u8]) -> Vec<u8>),
+}
+use Seen::{As, Not};
 
 /// Engines, which way the frames go, the frames (none: all of them), as what they are seen, why.
 type Difference =
@@ -43,35 +49,35 @@ const DIFFERENCES: &[Difference] = &[
         &["xdp test-run"],
         &[Way::Leaves],
         &["short"],
-        unseen,
+        Not,
         "the kernel's own test of a classifier wants the header that a frame's type promises",
     ),
     (
         &["af_packet"],
         &[Way::Arrives],
         &["in four tags"],
-        without_a_tag,
+        As(without_a_tag),
         "the kernel takes the outermost tag off before packet sockets see a frame",
     ),
     (
         &["pcap any"],
         &[Way::Arrives],
         &["udp in two tags", "syn in three tags", "in four tags"],
-        inner_type_outside,
+        As(inner_type_outside),
         "since Linux 6.11 a cooked socket names the innermost type and leaves the inner tags in",
     ),
     (
         &["pcap any"],
         &[Way::Leaves],
         &["udp in two tags", "syn in three tags", "in four tags"],
-        outermost_tag_alone,
+        As(outermost_tag_alone),
         "and of what leaves it takes them all off but the outermost, which libpcap puts back",
     ),
     (
         &["nflog"],
         &[Way::Leaves],
         &[],
-        unseen,
+        Not,
         "frames that a program sends by a packet socket pass no rules",
     ),
     (
@@ -87,21 +93,21 @@ const DIFFERENCES: &[Difference] = &[
             "mpls",
             "pppoe",
         ],
-        unseen,
+        Not,
         "rules of IP see IP packets alone, and tagged ones only on the tag's own interface",
     ),
     (
         &["nflog"],
         BOTH,
         &["another version", "short", "longer than it is", "wrong checksum"],
-        unseen,
+        Not,
         "the kernel drops packets that are not well formed before the rules",
     ),
     (
         &["nflog"],
         BOTH,
         &["padded"],
-        without_padding,
+        As(without_padding),
         "the kernel cuts off what is behind the IP packet before the rules",
     ),
     (
@@ -119,14 +125,14 @@ const DIFFERENCES: &[Difference] = &[
             "another version",
             "short",
         ],
-        unseen,
+        Not,
         "such a capture holds IP packets alone",
     ),
     (
         &["replay of a loopback"],
         BOTH,
         &["udp in a tag", "udp in two tags", "syn in three tags", "in four tags", "mpls", "pppoe"],
-        as_no_ip,
+        As(as_no_ip),
         "such a capture knows the families of its own system alone",
     ),
     (&["replay of a loopback"], BOTH, &["arp"], as_no_ip, "the same, and ARP is none of them"),
@@ -144,29 +150,25 @@ fn innermost(frame: &[u8]) -> usize {
     at
 }
 
-fn inner_type_outside(frame: &[u8]) -> Option<Vec<u8>> {
+fn inner_type_outside(frame: &[u8]) -> Vec<u8> {
     let at = innermost(frame);
-    Some([&frame[..16], &frame[at..at + 2], &frame[18..]].concat())
+    [&frame[..16], &frame[at..at + 2], &frame[18..]].concat()
 }
 
-fn outermost_tag_alone(frame: &[u8]) -> Option<Vec<u8>> {
-    Some([&frame[..16], &frame[innermost(frame)..]].concat())
+fn outermost_tag_alone(frame: &[u8]) -> Vec<u8> {
+    [&frame[..16], &frame[innermost(frame)..]].concat()
 }
 
-const fn unseen(_: &[u8]) -> Option<Vec<u8>> {
-    None
+fn without_a_tag(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &frame[16..]].concat()
 }
 
-fn without_a_tag(frame: &[u8]) -> Option<Vec<u8>> {
-    Some([&frame[..12], &frame[16..]].concat())
+fn without_padding(frame: &[u8]) -> Vec<u8> {
+    frame[..frame.len() - 30].to_vec()
 }
 
-fn without_padding(frame: &[u8]) -> Option<Vec<u8>> {
-    Some(frame[..frame.len() - 30].to_vec())
-}
-
-fn as_no_ip(frame: &[u8]) -> Option<Vec<u8>> {
-    Some([&frame[..12], &[0, 0], &frame[14..]].concat())
+fn as_no_ip(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &[0, 0], &frame[14..]].concat()
 }
 
 /// Lines that hold something, by direction and slot: the words of the classes and of what was dropped.
@@ -242,10 +244,10 @@ fn seen_by(engine: &str, corpus: &[Named]) -> Vec<Named> {
             .filter_map(|frame| {
                 let is_meant =
                     ways.contains(&frame.way) && (names.is_empty() || names.contains(&frame.name));
-                if is_meant {
-                    seen_as(&frame.bytes).map(|bytes| Named { bytes, ..frame })
-                } else {
-                    Some(frame)
+                match seen_as {
+                    _ if !is_meant => Some(frame),
+                    As(change) => Some(Named { bytes: change(&frame.bytes), ..frame }),
+                    Not => None,
                 }
             })
             .collect();
@@ -270,7 +272,9 @@ fn comparable(engine: &str, mut counts: Counts) -> Counts {
     if NO_ETHERNET.contains(&engine) {
         for ((_, slot), words) in &mut counts {
             if (UNPARSED..UNPARSED + 8).contains(slot) {
-                words.iter_mut().for_each(|word| *word &= !((1 << PACKET_SHIFT) - 1));
+                for word in words {
+                    *word &= !((1 << PACKET_SHIFT) - 1);
+                }
             }
         }
     }
@@ -386,6 +390,7 @@ fn packet_sockets_count_what_the_table_says() {
 }
 
 #[test]
+#[cfg(feature = "pcap")]
 fn libpcap_counts_what_the_table_says() {
     by_engine("pcap", nothing, || {
         let settings = PcapSettings::default();
@@ -394,6 +399,7 @@ fn libpcap_counts_what_the_table_says() {
 }
 
 #[test]
+#[cfg(feature = "pcap")]
 fn libpcap_counts_the_same_on_all_interfaces_at_once() {
     by_engine("pcap any", nothing, || {
         let settings = PcapSettings::default();

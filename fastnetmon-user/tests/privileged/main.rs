@@ -23,6 +23,7 @@ mod hook;
 mod http;
 mod instant;
 mod nflog;
+#[cfg(feature = "pcap")]
 mod pcap;
 mod refusals;
 mod same_counters;
