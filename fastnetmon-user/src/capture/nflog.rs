@@ -431,4 +431,13 @@ mod tests {
                     --nflog-size 128 --nflog-threshold 64";
         assert_eq!(rules.lines().last(), Some(last));
     }
+
+    #[test]
+    fn the_documentation_shows_these_rules() {
+        let page = include_str!("../../../docs/operations.md");
+        for line in nflog_rules(&NflogSettings::default(), &["eth0".to_owned()]).lines() {
+            let is_rule = !line.starts_with("or, ") && !line.starts_with("ip6tables");
+            assert!(!is_rule || page.contains(line), "{line}");
+        }
+    }
 }
