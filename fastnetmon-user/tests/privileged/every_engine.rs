@@ -131,11 +131,18 @@ const DIFFERENCES: &[Difference] = &[
     (
         &["replay of a loopback"],
         BOTH,
-        &["udp in a tag", "udp in two tags", "syn in three tags", "in four tags", "mpls", "pppoe"],
+        &[
+            "udp in a tag",
+            "udp in two tags",
+            "syn in three tags",
+            "in four tags",
+            "mpls",
+            "arp",
+            "pppoe",
+        ],
         As(as_no_ip),
         "such a capture knows the families of its own system alone",
     ),
-    (&["replay of a loopback"], BOTH, &["arp"], as_no_ip, "the same, and ARP is none of them"),
 ];
 
 /// Engines that do not see Ethernet headers: what they cannot read counts by its other bytes.
