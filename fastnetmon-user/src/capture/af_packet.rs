@@ -337,6 +337,22 @@ fn size<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or_default()
 }
 
+/// Makes a port take frames that are not for it, for as long as what is returned is kept.
+pub(super) fn hold_promiscuous(index: u32) -> io::Result<OwnedFd> {
+    let socket = new_socket()?;
+    promiscuous(&socket, index)?;
+    Ok(socket)
+}
+
+/// What the frames of an interface begin with.
+pub(super) fn frames_of(index: u32) -> Result<Starts, String> {
+    let text = |error: io::Error| error.to_string();
+    let socket = new_socket().map_err(text)?;
+    filter(&socket, 0).map_err(text)?;
+    bind(&socket, index).map_err(text)?;
+    starts(&socket)
+}
+
 /// Has the kernel copy so many bytes of a frame at most; 0: take none.
 fn filter(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
     // One instruction, `ret #bytes` (linux/filter.h).

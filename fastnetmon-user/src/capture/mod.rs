@@ -23,6 +23,7 @@ mod pcap;
 #[cfg(not(feature = "pcap"))]
 #[path = "no_pcap.rs"]
 mod pcap;
+mod pf_ring;
 mod settings;
 mod xdp;
 
@@ -39,7 +40,10 @@ pub use self::files::{CaptureFile, FileError, Recorded};
 pub use self::link::{Link, LinkError, Opened, Way};
 pub use self::nflog::{NflogEngine, nflog_rules};
 pub use self::pcap::PcapEngine;
-pub use self::settings::{EgressName, EngineName, RoleName, Settings, Threads, Tick};
+pub use self::pf_ring::{PfRingEngine, PfRingOpened, pf_ring_interface, pf_ring_module};
+pub use self::settings::{
+    AccessName, EgressName, EngineName, PfRing, RoleName, Settings, Threads, Tick,
+};
 pub use self::xdp::XdpEngine;
 use crate::model::{Direction, HostId, Moment, Sides};
 

@@ -1,6 +1,7 @@
 //! `[capture]`: which packets, and how.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub pcap: PcapSettings,
     /// What the engine `nflog` wants besides.
     pub nflog: NflogSettings,
+    /// How PF_RING is reached.
+    pub pf_ring: PfRing,
 }
 
 impl Default for Settings {
@@ -49,15 +52,47 @@ impl Default for Settings {
             max_table_mb: 2048,
             pcap: PcapSettings::default(),
             nflog: NflogSettings::default(),
+            pf_ring: PfRing::default(),
         }
     }
+}
+
+/// How PF_RING is reached.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PfRing {
+    /// By its kernel socket or by its library.
+    pub access: AccessName,
+    /// Where the library is; empty: where libraries are.
+    pub library: PathBuf,
+    /// Number of the cluster of the first port's threads; the next ports take the following ones. In
+    /// the module 0 is no cluster.
+    pub cluster_id: NonZeroU16,
+}
+
+impl Default for PfRing {
+    fn default() -> Self {
+        Self { access: AccessName::Auto, library: PathBuf::new(), cluster_id: CLUSTER }
+    }
+}
+
+/// Ways to PF_RING by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessName {
+    /// The socket where the module's rings are known, else the library.
+    Auto,
+    /// The library.
+    Library,
+    /// The kernel socket.
+    Socket,
 }
 
 /// Engines by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineName {
-    /// XDP in the driver where all ports can, else packet sockets.
+    /// XDP in the driver where all ports can, else PF_RING where it is loaded, else packet sockets.
     Auto,
     /// XDP in the driver.
     Xdp,
@@ -69,6 +104,8 @@ pub enum EngineName {
     Pcap,
     /// Packets that rules of the firewall log.
     Nflog,
+    /// PF_RING.
+    PfRing,
 }
 
 impl EngineName {
@@ -81,6 +118,7 @@ impl EngineName {
             Self::AfPacket => "af_packet",
             Self::Pcap => "pcap",
             Self::Nflog => "nflog",
+            Self::PfRing => "pf_ring",
         }
     }
 }
@@ -119,6 +157,8 @@ impl Threads {
     }
 }
 
+/// Not one of the small numbers that everybody takes.
+const CLUSTER: NonZeroU16 = NonZeroU16::new(71).unwrap();
 const EIGHT: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
 impl TryFrom<u64> for Threads {

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::capture::{
     self, AfPacketEngine, AfXdpEngine, Bound, CaptureError, EgressName, Engine as _, EngineName,
-    NflogEngine, PcapEngine, RoleName, XdpEngine,
+    NflogEngine, PcapEngine, PfRingEngine, PfRingOpened, RoleName, XdpEngine,
 };
 use crate::counters::Counters;
 use crate::daemon::{Settings, StartError, clock, privileges};
@@ -50,6 +50,7 @@ pub(super) enum Own {
     AfPacket(Vec<AfPacketEngine>),
     Pcap(Vec<PcapEngine>),
     Nflog(Box<NflogEngine>),
+    PfRing(Vec<PfRingEngine>),
 }
 
 impl Own {
@@ -58,6 +59,7 @@ impl Own {
             Self::AfPacket(_) => AfPacketEngine::NAME,
             Self::Pcap(_) => PcapEngine::NAME,
             Self::Nflog(_) => NflogEngine::NAME,
+            Self::PfRing(_) => PfRingEngine::NAME,
         }
     }
 }
@@ -76,20 +78,21 @@ pub(super) fn choose(
         EngineName::AfPacket => in_packet_sockets(settings, ports, ours, NAMED.to_owned()),
         EngineName::Pcap => in_pcap(settings, ports, ours, NAMED.to_owned()),
         EngineName::Nflog => in_nflog(settings, ports, ours, NAMED.to_owned()),
+        EngineName::PfRing => in_pf_ring(settings, ports, ours, NAMED.to_owned()),
         EngineName::Auto => {
             let missing = privileges::missing_for_xdp();
             if missing.is_empty() {
                 let reason = "every port runs XDP natively".to_owned();
                 match in_kernel(settings, ports, ours, reason) {
                     Err(StartError::Kernel(error)) => match error.without_xdp() {
-                        Some(reason) => in_packet_sockets(settings, ports, ours, reason),
+                        Some(reason) => without_xdp(settings, ports, ours, reason),
                         None => Err(error.into()),
                     },
                     outcome => outcome,
                 }
             } else {
                 let reason = format!("XDP needs {}, which is missing", missing.join(", "));
-                in_packet_sockets(settings, ports, ours, reason)
+                without_xdp(settings, ports, ours, reason)
             }
         }
     }?;
@@ -139,6 +142,46 @@ fn in_kernel(
         attached: Some(attached),
         eyes: Eyes::Kernel(Box::new(XdpEngine::new(rings)), takers.map(Box::new)),
     })
+}
+
+/// PF_RING where its module is loaded and shows the ports, else packet sockets.
+fn without_xdp(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+) -> Result<Chosen, StartError> {
+    let Some(module) = capture::pf_ring_module() else {
+        return in_packet_sockets(settings, ports, ours, reason);
+    };
+    match in_pf_ring(settings, ports, ours, reason.clone()) {
+        Err(StartError::Capture(error)) => {
+            let reason = format!("{reason}; {module} is loaded and cannot be used: {error}");
+            in_packet_sockets(settings, ports, ours, reason)
+        }
+        outcome => outcome,
+    }
+}
+
+fn in_pf_ring(
+    settings: &Settings,
+    ports: &[Port],
+    ours: &PrefixSet,
+    reason: String,
+) -> Result<Chosen, StartError> {
+    let threads = threads(settings);
+    let mut by = String::new();
+    let mut chosen = in_threads(settings, ports, ours, reason, threads, || {
+        let opened = PfRingEngine::open(ports, threads, &settings.capture.pf_ring, clock::now)?;
+        let PfRingOpened { engines, way, remarks } = opened;
+        for remark in remarks {
+            warn!("{remark}.");
+        }
+        by = way;
+        Ok(Own::PfRing(engines))
+    })?;
+    chosen.reason = format!("{}; {by}", chosen.reason);
+    Ok(chosen)
 }
 
 fn in_packet_sockets(
@@ -197,7 +240,7 @@ fn in_threads(
     let laid_out = LaidOut::new(settings, ours, threads)?;
     for port in ports {
         if port.interface != ANY || settings.capture.engine != EngineName::Pcap {
-            kernel::must_exist(&port.interface)?;
+            kernel::must_exist(capture::pf_ring_interface(&port.interface))?;
         }
     }
     let (parts, rows) = tables::own(laid_out.shape).map_err(kernel::KernelError::from)?;

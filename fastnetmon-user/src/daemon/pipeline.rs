@@ -236,6 +236,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
                 Own::AfPacket(engines) => look_all(&end, &stopping, engines, writers)?,
                 Own::Pcap(engines) => look_all(&end, &stopping, engines, writers)?,
                 Own::Nflog(engine) => look_all(&end, &stopping, vec![*engine], writers)?,
+                Own::PfRing(engines) => look_all(&end, &stopping, engines, writers)?,
             };
         }
     }

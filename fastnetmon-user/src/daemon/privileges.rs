@@ -38,12 +38,14 @@ fn missing_for(engine: EngineName, held: u64) -> Vec<&'static str> {
     let has_raw = held & (1 << number) != 0;
     let [.., (admin, admin_number)] = NEEDED;
     match engine {
-        EngineName::AfPacket | EngineName::Pcap if !has_raw => vec![name],
+        EngineName::AfPacket | EngineName::Pcap | EngineName::PfRing if !has_raw => vec![name],
         EngineName::Nflog if held & (1 << admin_number) == 0 => vec![admin],
         EngineName::Auto if !has_raw => missing(held),
-        EngineName::AfPacket | EngineName::Pcap | EngineName::Nflog | EngineName::Auto => {
-            Vec::new()
-        }
+        EngineName::AfPacket
+        | EngineName::Pcap
+        | EngineName::PfRing
+        | EngineName::Nflog
+        | EngineName::Auto => Vec::new(),
         EngineName::Xdp | EngineName::XdpGeneric => missing(held),
     }
 }

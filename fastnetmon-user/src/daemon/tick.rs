@@ -16,6 +16,7 @@ use fastnetmon_common::abi::{Hint, Stranger};
 use tracing::{debug, error, info, warn};
 
 use crate::actions::{Crew, Deed};
+use crate::capture;
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::service::Pulse;
@@ -533,7 +534,9 @@ impl Missed {
         self.down.clear();
         self.anew.clear();
         for name in about.interfaces.iter().filter(|name| *name != kernel::ANY) {
-            let Some(interface) = there.get(name).filter(|interface| interface.up) else {
+            let Some(interface) =
+                there.get(capture::pf_ring_interface(name)).filter(|interface| interface.up)
+            else {
                 self.down.push(name.clone());
                 continue;
             };

@@ -19,7 +19,7 @@ use std::num::NonZeroU32;
 pub use self::error::KernelError;
 pub use self::object::{Frozen, Object};
 pub use self::ports::{
-    ANY, Interface, interfaces, must_exist, receive_queues, receiving_cpus, speed_mbps,
+    ANY, Interface, interfaces, mtu, must_exist, receive_queues, receiving_cpus, speed_mbps,
 };
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};

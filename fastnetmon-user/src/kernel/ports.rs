@@ -164,8 +164,34 @@ pub fn speed_mbps(interface: &str) -> Option<u32> {
     Some(speed).filter(|&speed| speed != 0 && speed != u32::MAX)
 }
 
+/// The longest packet the interface takes, without its link header.
+pub fn mtu(interface: &str) -> Option<u32> {
+    let mut ifreq = named(interface).ok()?;
+    ask(libc::SIOCGIFMTU, &mut ifreq).ok()?;
+    // SAFETY: the request writes this field of the union, which is a number.
+    let mtu = unsafe { ifreq.ifr_ifru.ifru_mtu };
+    u32::try_from(mtu).ok()
+}
+
 fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
+    let mut ifreq = named(interface)?;
+    ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
+    // `ifreq` points to a request of the size its command implies, which outlives the call.
+    ask(libc::SIOCETHTOOL, &mut ifreq)
+}
+
+/// A request about an interface.
+fn named(interface: &str) -> io::Result<libc::ifreq> {
     let name = CString::new(interface)?;
+    // SAFETY: all zero is a valid `ifreq`.
+    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in ifreq.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.as_bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(ifreq)
+}
+
+fn ask(what: libc::Ioctl, ifreq: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: makes a descriptor and nothing else.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -173,15 +199,8 @@ fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
     }
     // SAFETY: the descriptor is new and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zero is a valid `ifreq`.
-    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in ifreq.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.as_bytes()) {
-        *to = from.cast_signed();
-    }
-    ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
-    // SAFETY: `ifreq` points to a request of the size its command implies, and both outlive the
-    // call.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut ifreq) } != 0 {
+    // SAFETY: the caller filled in what the request wants, and it outlives the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_mut(ifreq)) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -17,6 +17,7 @@ mod corpus;
 mod counts;
 mod engines;
 mod every_engine;
+mod double;
 mod exact;
 mod explain;
 mod hook;
@@ -25,6 +26,7 @@ mod instant;
 mod nflog;
 #[cfg(feature = "pcap")]
 mod pcap;
+mod pf_ring;
 mod refusals;
 mod same_counters;
 mod service;
