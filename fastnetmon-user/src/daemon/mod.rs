@@ -8,6 +8,7 @@
 //! thread is started, and a failure names the thing, the place and the remedy.
 
 pub mod clock;
+mod containers;
 mod control;
 mod engines;
 mod exports;

@@ -27,6 +27,7 @@ use crate::actions::{Crew, Script};
 use crate::capture::{CaptureError, Engine, EngineName, Polled, RoleName};
 use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
+use crate::daemon::containers::{self, Containers};
 use crate::daemon::control::Door;
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
@@ -141,7 +142,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     for remark in &guarded.remarks {
         info!("{remark}.");
     }
-    let Guarded { ours, named, whitelist, .. } = guarded;
+    let Guarded { ours, named, whitelist, containers, .. } = guarded.clone();
     let system = |what| move |source| StartError::System { what, source };
     let hurry = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -184,6 +185,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
         ..Status::default()
     })));
+    let (news, table) = bounded(1);
     let (deeds, done) = bounded(1024);
     let crew = Crew::start(
         &Script::new(settings.notify.script.clone()),
@@ -197,6 +199,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         span: settings.capture.tick_ms.duration(),
         counters,
         territory,
+        containers: Containers::new(guarded, table),
         judge: Judge::new(policy(settings, whitelist), []).counting_from(first_ban()),
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
@@ -239,6 +242,11 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
                 Own::PfRing(engines) => look_all(&end, &stopping, engines, writers)?,
             };
         }
+    }
+    let veip = settings.networks.openvz_veip.clone();
+    if !veip.as_os_str().is_empty() {
+        let stopped = stopped.clone();
+        spawn("containers", &end, move || containers::read(veip, containers, news, stopped))?;
     }
     let tick = spawn("tick", &end, move || {
         // Held here, so that the channel stays open when the capture breaks.

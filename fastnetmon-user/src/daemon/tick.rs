@@ -19,6 +19,7 @@ use crate::actions::{Crew, Deed};
 use crate::capture;
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
+use crate::daemon::containers::Containers;
 use crate::daemon::service::Pulse;
 use crate::daemon::{clock, exports};
 use crate::kernel::{self, Interface};
@@ -48,6 +49,7 @@ pub(super) struct Tick {
     pub(super) span: Duration,
     pub(super) counters: Counters,
     pub(super) territory: Territory,
+    pub(super) containers: Containers,
     pub(super) judge: Judge,
     pub(super) evidence: Arc<Evidence>,
     pub(super) packets: u32,
@@ -236,6 +238,8 @@ impl State {
             }
         }
         self.tick.told.take(span, &self.latest.totals, gains);
+        let Tick { containers, territory, judge, .. } = &mut self.tick;
+        containers.follow(now, &self.latest, territory, judge.standing().map(|ban| ban.address));
         self.missed.look(now, &self.tick.about);
         for deed in self.tick.done.try_iter() {
             if let Err(error) = &deed.outcome {
@@ -517,6 +521,7 @@ impl State {
         if *failures > 0 {
             alarms.push(format!("{failures} calls of the script failed, the last one: {last}."));
         }
+        alarms.extend(self.tick.containers.alarms());
         if self.overflows > 0 {
             alarms.push(format!("{} calls of the script were not made.", self.overflows));
         }

@@ -20,6 +20,10 @@ pub struct Guarded {
     pub named: Vec<Ipv6Addr>,
     /// What is counted and never banned.
     pub whitelist: PrefixSet,
+    /// Of `ours`, what the list names, as written.
+    pub listed: Vec<Prefix>,
+    /// Of `ours`, the addresses of an OpenVZ node's containers.
+    pub containers: Vec<IpAddr>,
     /// What the operator should know.
     pub remarks: Vec<Remark>,
 }
@@ -99,6 +103,18 @@ pub enum NetworksError {
         /// What the system says.
         source: io::Error,
     },
+    /// A node's table of containers cannot be read.
+    #[error(
+        "{}: {source}; a file `version` beside it says that this is an OpenVZ node: let the agent \
+         read the table, or set `openvz_veip = \"\"`",
+        file.display()
+    )]
+    Table {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// There is a file and nothing in it.
     #[error(
         "{}: no network in it; put the networks to guard there, one a line, such as \
@@ -149,34 +165,61 @@ pub fn read(settings: &Settings) -> Result<Guarded, NetworksError> {
             return Err(NetworksError::Unreadable { file: settings.whitelist.clone(), source });
         }
     };
-    let named = listed
-        .iter()
-        .chain(&containers)
-        .filter_map(|prefix| match prefix.address() {
-            IpAddr::V6(address) if prefix.len() == 128 => Some(address),
-            _ => None,
-        })
-        .collect();
-    let ours = merged(&settings.list, listed.into_iter().chain(containers), &mut remarks);
+    let hosts = containers.iter().copied().map(Prefix::host);
+    let ours = merged(&settings.list, listed.iter().copied().chain(hosts), &mut remarks);
+    let named = named(&listed, &containers);
     let whitelist = merged(&settings.whitelist, excused, &mut remarks);
-    Ok(Guarded { ours, named, whitelist, remarks })
+    Ok(Guarded { ours, named, whitelist, listed, containers, remarks })
 }
 
-fn containers(file: &Path, remarks: &mut Vec<Remark>) -> Result<Vec<Prefix>, NetworksError> {
+impl Guarded {
+    /// The same files with other containers.
+    #[must_use]
+    pub fn with(&self, containers: impl IntoIterator<Item = IpAddr>) -> Self {
+        let containers: Vec<IpAddr> = containers.into_iter().collect();
+        let hosts = containers.iter().copied().map(Prefix::host);
+        let (ours, _covered) = PrefixSet::merged(self.listed.iter().copied().chain(hosts));
+        let named = named(&self.listed, &containers);
+        let (listed, whitelist) = (self.listed.clone(), self.whitelist.clone());
+        Self { ours, named, whitelist, listed, containers, remarks: Vec::new() }
+    }
+}
+
+fn named(listed: &[Prefix], containers: &[IpAddr]) -> Vec<Ipv6Addr> {
+    let singles = listed.iter().filter(|prefix| prefix.len() == 128).map(|one| one.address());
+    singles
+        .chain(containers.iter().copied())
+        .filter_map(|address| match address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        })
+        .collect()
+}
+
+fn containers(file: &Path, remarks: &mut Vec<Remark>) -> Result<Vec<IpAddr>, NetworksError> {
+    let Some(hosts) = read_containers(file)? else { return Ok(vec![]) };
+    remarks.push(Remark::Containers { file: file.to_owned(), addresses: hosts.len() });
+    Ok(hosts)
+}
+
+/// The addresses in an OpenVZ node's table of containers; `None` on a machine that is no node.
+///
+/// # Errors
+/// When there is a table that cannot be read.
+pub fn read_containers(file: &Path) -> Result<Option<Vec<IpAddr>>, NetworksError> {
     // The node's own mark is `version`, beside the table.
     let is_node = file.parent().is_some_and(|folder| folder.join("version").exists());
     if !is_node {
-        return Ok(vec![]);
+        return Ok(None);
     }
     let text = std::fs::read_to_string(file)
-        .map_err(|source| NetworksError::Unreadable { file: file.to_owned(), source })?;
+        .map_err(|source| NetworksError::Table { file: file.to_owned(), source })?;
     let hosts = openvz::parse(&text).map_err(|(line, text)| NetworksError::BadLine {
         file: file.to_owned(),
         line,
         reason: format!("`{text}` does not begin with a container's address"),
     })?;
-    remarks.push(Remark::Containers { file: file.to_owned(), addresses: hosts.len() });
-    Ok(hosts)
+    Ok(Some(hosts))
 }
 
 fn lines(file: &Path, text: &str, remarks: &mut Vec<Remark>) -> Result<Vec<Prefix>, NetworksError> {

@@ -7,10 +7,8 @@
 
 use std::net::IpAddr;
 
-use crate::model::Prefix;
-
 /// Reads the table. The error is the number of the bad line (from 1) and its text.
-pub(super) fn parse(text: &str) -> Result<Vec<Prefix>, (usize, String)> {
+pub(super) fn parse(text: &str) -> Result<Vec<IpAddr>, (usize, String)> {
     let mut hosts = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -19,7 +17,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Prefix>, (usize, String)> {
             continue;
         }
         let address: IpAddr = field.parse().map_err(|_no_address| (number + 1, line.to_owned()))?;
-        hosts.push(Prefix::host(address));
+        hosts.push(address);
     }
     Ok(hosts)
 }
@@ -34,7 +32,7 @@ mod tests {
                      \x20                              5.1.2.4 101\n\
                      \x20                 2001:db8:1:2:0:0:0:1 101\n\n";
         let hosts: Vec<String> = parse(table).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(hosts, ["5.1.2.4/32", "2001:db8:1:2::1/128"]);
+        assert_eq!(hosts, ["5.1.2.4", "2001:db8:1:2::1"]);
     }
 
     #[test]

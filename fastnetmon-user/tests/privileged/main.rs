@@ -27,6 +27,7 @@ mod nflog;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod pf_ring;
+mod openvz;
 mod refusals;
 mod same_counters;
 mod service;
