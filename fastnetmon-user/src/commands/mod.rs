@@ -6,6 +6,7 @@
 mod ask;
 mod check;
 mod explain;
+mod migrate;
 mod papers;
 mod replay;
 mod run;
@@ -42,6 +43,8 @@ enum Command {
     Check(check::Arguments),
     /// What the programs count each frame of a capture file as (root)
     Explain(explain::Arguments),
+    /// Make our configuration of the incumbent's, and say what becomes of each key
+    Migrate(migrate::Arguments),
     /// Print completions for a shell
     Completions(papers::Completions),
     /// Write the manual pages
@@ -77,6 +80,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Unban(arguments) => ask::unban(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Migrate(arguments) => migrate::migrate(&arguments),
         Command::Completions(arguments) => papers::completions(&arguments),
         Command::Man(arguments) => papers::man(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),

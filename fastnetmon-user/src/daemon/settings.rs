@@ -111,7 +111,11 @@ impl Settings {
         Self::parse(file, &text)
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self, SettingsError> {
+    /// Reads a text; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// With file, line and what was expected.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, SettingsError> {
         toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let before = text.get(..start).unwrap_or_default();
