@@ -10,6 +10,7 @@ mod migrate;
 mod papers;
 mod replay;
 mod run;
+mod tune;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Make our configuration of the incumbent's, and say what becomes of each key
     Migrate(migrate::Arguments),
+    /// Make the machine ready for many packets: shows, `--apply`, `--undo` (root to change)
+    Tune(tune::Arguments),
     /// Print completions for a shell
     Completions(papers::Completions),
     /// Write the manual pages
@@ -81,6 +84,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Migrate(arguments) => migrate::migrate(&arguments),
+        Command::Tune(arguments) => tune::tune(&arguments),
         Command::Completions(arguments) => papers::completions(&arguments),
         Command::Man(arguments) => papers::man(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),

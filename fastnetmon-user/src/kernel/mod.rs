@@ -7,6 +7,7 @@
 //! the kernel takes them off when the process ends, however it ends.
 
 mod error;
+mod knobs;
 mod links;
 mod object;
 mod ports;
@@ -17,6 +18,7 @@ mod support;
 use std::num::NonZeroU32;
 
 pub use self::error::KernelError;
+pub use self::knobs::{Knob, Setting};
 pub use self::object::{Frozen, Object};
 pub use self::ports::{
     ANY, Interface, interfaces, mtu, must_exist, receive_queues, receiving_cpus, speed_mbps,

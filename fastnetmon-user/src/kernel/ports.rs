@@ -182,6 +182,8 @@ fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
 
 /// A request about an interface.
 fn named(interface: &str) -> io::Result<libc::ifreq> {
+/// Asks or tells the driver. `request` must be the struct of the command it begins with.
+pub(super) fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
     let name = CString::new(interface)?;
     // SAFETY: all zero is a valid `ifreq`.
     let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };

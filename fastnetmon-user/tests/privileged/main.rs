@@ -33,3 +33,4 @@ mod same_counters;
 mod service;
 mod stays;
 mod web;
+mod tune;
