@@ -122,6 +122,7 @@ impl<K: Knobs> World<'_, K> {
     pub(super) fn apply(&self, steps: Vec<Step>, store: &Store) -> Result<Vec<Done>, String> {
         let mut state = store.load()?.filter(|state| state.boot == self.boot()).unwrap_or_default();
         state.boot = self.boot();
+        let known = state.steps.clone();
         for step in &steps {
             match state.steps.iter_mut().find(|known| known.target == step.target) {
                 // What was before the first time is what there is to go back to.
@@ -137,12 +138,20 @@ impl<K: Knobs> World<'_, K> {
                 Done { step, outcome }
             })
             .collect();
-        // A value the kernel made another of is ours all the same.
-        for step in &mut state.steps {
-            if let Ok(now) = self.read(&step.target)
-                && done.iter().any(|done| done.step.target == step.target)
-            {
-                step.after = now;
+        for Done { step: Step { target, .. }, outcome } in &done {
+            match outcome {
+                // A value the kernel made another of is ours all the same.
+                Outcome::Done | Outcome::Failed(_) => {
+                    let ours = state.steps.iter_mut().find(|step| step.target == *target);
+                    if let (Some(step), Ok(now)) = (ours, self.read(target)) {
+                        step.after = now;
+                    }
+                }
+                // Somebody else did, so it is not ours to undo.
+                Outcome::Already | Outcome::LeftAlone(_) => {
+                    state.steps.retain(|step| step.target != *target);
+                    state.steps.extend(known.iter().find(|step| step.target == *target).cloned());
+                }
             }
         }
         state.steps.retain(|step| !is_same(&step.target, &step.after, &step.before));

@@ -315,6 +315,26 @@ fn what_somebody_else_has_set_since_is_left_alone() {
 }
 
 #[test]
+fn what_somebody_else_sets_between_plan_and_change_is_neither_changed_nor_undone() {
+    let machine = Machine::new("ixgbe");
+    let steps = machine.plan(&Wanted::default()).steps;
+    machine.set("proc/irq/41/smp_affinity_list", "5");
+    machine.set("proc/irq/42/smp_affinity_list", "2");
+    let store = Store::open(&machine.state()).unwrap();
+    let of = outcomes(&machine.world().apply(steps, &store).unwrap());
+    assert_eq!(
+        of["41 (eth0-TxRx-1)"],
+        Outcome::LeftAlone("is `5`, which somebody else has set".to_owned())
+    );
+    assert_eq!(of["42 (eth0-TxRx-2)"], Outcome::Already);
+    let undone = outcomes(&machine.world().undo(&store).unwrap().unwrap());
+    assert!(!undone.contains_key("41 (eth0-TxRx-1)") && !undone.contains_key("42 (eth0-TxRx-2)"));
+    assert_eq!(machine.get("proc/irq/41/smp_affinity_list"), "5");
+    assert_eq!(machine.get("proc/irq/42/smp_affinity_list"), "2");
+    assert_eq!(machine.get("proc/irq/40/smp_affinity_list"), "0-7");
+}
+
+#[test]
 fn tuning_again_keeps_what_was_before_the_first_time() {
     let machine = Machine::new("ixgbe");
     machine.apply();
