@@ -1,11 +1,12 @@
 //! Steps are done and undone, and what was before is kept on disk.
 //!
 //! **Invariant**: what was before is on disk before the first value is changed, so whatever happens
-//! in between, `undo` knows. A value that somebody else has set since is left alone.
+//! in between, `undo` knows. A value that somebody else has set since is left alone. The file is
+//! believed only when its writer was ourselves and it names nothing but what a plan can.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -215,6 +216,7 @@ impl Store {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(|error| cannot(&path.display().to_string(), error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -228,22 +230,30 @@ impl Store {
 
     fn load(&self) -> Result<Option<State>, String> {
         let file = self.file.display();
-        let text = match fs::read_to_string(&self.file) {
+        let opened = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file);
+        let read = opened.and_then(|opened| {
+            let meta = opened.metadata()?;
+            let own = rustix::process::geteuid().as_raw();
+            if meta.uid() != own || meta.mode() & 0o022 != 0 {
+                return Err(io::Error::other(
+                    "somebody else may have written it: look at it, and move it away",
+                ));
+            }
+            io::read_to_string(opened)
+        });
+        let text = match read {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{file}: {error}")),
         };
         let state: State = serde_json::from_str(&text)
             .map_err(|error| format!("{file}: {error}; move it away if it is not ours"))?;
-        // It is written to as root.
-        let strange = state.steps.iter().find_map(|step| match &step.target {
-            Target::File(path, _) => Some(path).filter(|path| !is_setting(path)),
-            Target::Port(..) => None,
-        });
-        match strange {
-            Some(path) => {
-                Err(format!("{file}: `{path}` is no setting of the system: move it away"))
-            }
+        // It says what root writes where, so it is not taken at its word.
+        match state.steps.iter().find(|step| !is_ours(step)) {
+            Some(step) => Err(format!(
+                "{file}: `{}` is nothing this program sets: move it away",
+                step.what.escape_debug()
+            )),
             None => Ok(Some(state)),
         }
     }
@@ -259,10 +269,11 @@ impl Store {
         }
         let text = serde_json::to_string_pretty(state).map_err(|error| told(error.into()))?;
         let aside = beside(&self.file, "new");
+        // The rest of one that was interrupted, or what somebody put there to be written through.
+        let _absent = fs::remove_file(&aside);
         let written = File::options()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&aside)
             .and_then(|mut new| {
@@ -280,9 +291,39 @@ fn beside(file: &Path, what: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn is_setting(path: &str) -> bool {
-    (path.starts_with("sys/") || path.starts_with("proc/"))
-        && path.split('/').all(|part| !part.is_empty() && part != "..")
+/// Is this a step that a plan could have in it?
+fn is_ours(step: &Step) -> bool {
+    let Target::File(path, form) = &step.target else {
+        return is_number(&step.before) && is_number(&step.after);
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    let numbered = |part: &str, name: &str| part.strip_prefix(name).is_some_and(is_number);
+    let (is_path, of): (bool, Form) = match parts.as_slice() {
+        ["proc", "irq", irq, "smp_affinity_list"] => (is_number(irq), Form::List),
+        ["proc", "sys", "net", "core", "rmem_max"] => {
+            (is_number(&step.before) && is_number(&step.after), Form::Word)
+        }
+        ["sys", "devices", "system", "cpu", cpu, "cpufreq", "scaling_governor"] => {
+            (numbered(cpu, "cpu"), Form::Word)
+        }
+        ["sys", "class", "net", port, "queues", queue, "rps_cpus"] => {
+            (!port.starts_with('.') && numbered(queue, "rx-"), Form::Mask)
+        }
+        ["sys", "class", "net", port, "queues", queue, "xps_cpus"] => {
+            (!port.starts_with('.') && numbered(queue, "tx-"), Form::Mask)
+        }
+        _ => return false,
+    };
+    let is_value = |value: &str| match form {
+        Form::List => CpuSet::from_list(value).is_some(),
+        Form::Mask => CpuSet::from_mask(value).is_some(),
+        Form::Word => value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+    };
+    is_path && *form == of && is_value(&step.before) && is_value(&step.after)
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<u32>().is_ok()
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -372,17 +372,51 @@ fn nothing_is_changed_when_what_was_before_cannot_be_kept() {
 }
 
 #[test]
-fn a_state_that_names_other_files_is_refused() {
+fn a_state_that_names_what_no_plan_does_is_refused() {
     let machine = Machine::new("virtio");
     machine.apply();
-    for path in ["etc/passwd", "proc/../etc/passwd", "sys//x"] {
-        let text =
-            machine.get("var/tune.json").replace("sys/class/net/eth0/queues/rx-0/rps_cpus", path);
-        let other = machine.root.join("var/other.json");
-        fs::write(&other, text).unwrap();
-        let error = machine.world().undo(&Store::open(&other).unwrap()).unwrap_err();
-        assert!(error.contains("is no setting of the system"), "{error}");
+    let other = machine.root.join("var/other.json");
+    let undo = || machine.world().undo(&Store::open(&other).unwrap());
+    let rps = "sys/class/net/eth0/queues/rx-0/rps_cpus";
+    let text = machine.get("var/tune.json");
+    for (from, to) in [
+        (rps, "etc/passwd"),
+        (rps, "proc/sys/kernel/core_pattern"),
+        (rps, "sys/class/net/../queues/rx-0/rps_cpus"),
+        (rps, "sys/class/net/eth0/queues/rx-/rps_cpus"),
+        ("proc/irq/34/", "proc/irq/34/../"),
+        ("\"0-3\"", "\"|/tmp/x\""),
+    ] {
+        assert!(text.contains(from), "{text}");
+        fs::write(&other, text.replace(from, to)).unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = undo().unwrap_err();
+        assert!(error.contains("is nothing this program sets"), "{error}");
     }
+    fs::write(&other, text).unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(undo().unwrap_err().contains("somebody else may have written it"));
+}
+
+#[test]
+fn nothing_is_written_through_links_that_somebody_put_beside_the_state() {
+    let machine = Machine::new("virtio");
+    let precious = machine.root.join("precious");
+    fs::write(&precious, "kept").unwrap();
+    fs::create_dir(machine.root.join("var")).unwrap();
+    let link = |name: &str| {
+        std::os::unix::fs::symlink(&precious, machine.root.join("var").join(name)).unwrap();
+    };
+    link("tune.json.new");
+    machine.apply();
+    assert_eq!(machine.get("precious"), "kept");
+    machine.undo();
+    link("tune.json");
+    let steps = machine.plan(&Wanted::default()).steps;
+    let store = Store::open(&machine.state()).unwrap();
+    assert!(machine.world().apply(steps, &store).is_err());
+    link("other.json.lock");
+    assert!(Store::open(&machine.root.join("var/other.json")).is_err());
 }
 
 #[test]
