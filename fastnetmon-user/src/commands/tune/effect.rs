@@ -230,7 +230,8 @@ impl Store {
 
     fn load(&self) -> Result<Option<State>, String> {
         let file = self.file.display();
-        let opened = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file);
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let opened = File::options().read(true).custom_flags(flags).open(&self.file);
         let read = opened.and_then(|opened| {
             let meta = opened.metadata()?;
             let own = rustix::process::geteuid().as_raw();
