@@ -93,7 +93,7 @@ mod tests {
     fn wards(containers: &[&str]) -> Wards {
         let listed = vec![Prefix::parse_masked("192.0.2.0/24").unwrap().0];
         let ours = PrefixSet::merged(listed.clone()).0;
-        let files = Guarded { listed, ours, ..Guarded::default() };
+        let files = Guarded { ours, listed, ..Guarded::default() };
         Wards::new(files.with(set(containers)))
     }
 

@@ -17,7 +17,7 @@ fn line(line: &str) -> Option<(u32, String)> {
     let words: Vec<&str> = rest.split_whitespace().collect();
     let trigger = |word: &&str| word.ends_with("edge") || word.ends_with("level");
     // The name is what follows the trigger; before Linux 3 the chip's name had it in it.
-    let name = match words.iter().rposition(|word| trigger(&word)) {
+    let name = match words.iter().rposition(trigger) {
         Some(at) => words.get(at + 1..)?.join(" "),
         None => (*words.last()?).to_owned(),
     };

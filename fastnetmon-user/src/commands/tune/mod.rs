@@ -26,6 +26,7 @@ use crate::commands::{Failure, say};
 use crate::kernel::{Knob, Setting};
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Arguments {
     /// Do it; without it, what would be done is shown
     #[arg(long)]

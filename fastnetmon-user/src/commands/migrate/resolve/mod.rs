@@ -287,12 +287,13 @@ impl Work<'_> {
         for ((of, key), written) in &self.written {
             if of != section {
                 section = of;
-                text.push_str(&format!("\n[{section}]\n"));
+                // Writing to a string cannot fail.
+                let _infallible = writeln!(text, "\n[{section}]");
             }
             for line in &written.comments {
                 comment(&mut text, line);
             }
-            text.push_str(&format!("{key} = {}\n", written.value));
+            let _infallible = writeln!(text, "{key} = {}", written.value);
         }
         let left = told.iter().filter(|told| told.outcome >= Outcome::Missing);
         for (number, told) in (0..).zip(left) {
@@ -359,13 +360,11 @@ impl Form {
             }
             Self::Words(words) => {
                 let plain = plain.to_ascii_lowercase();
-                match words.iter().find(|(theirs, _)| *theirs == plain) {
-                    Some((_, ours)) => same(Value::String((*ours).to_owned()).to_string()),
-                    None => {
-                        let known: Vec<&str> = words.iter().map(|(theirs, _)| *theirs).collect();
-                        Err(format!("is none of {}", known.join(", ")))
-                    }
+                if let Some((_, ours)) = words.iter().find(|(theirs, _)| *theirs == plain) {
+                    return same(Value::String((*ours).to_owned()).to_string());
                 }
+                let known: Vec<&str> = words.iter().map(|(theirs, _)| *theirs).collect();
+                Err(format!("is none of {}", known.join(", ")))
             }
         }
     }
