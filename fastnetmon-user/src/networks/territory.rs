@@ -233,12 +233,9 @@ impl Territory {
         held: impl IntoIterator<Item = IpAddr>,
     ) -> Result<Applied, PlanError> {
         let ours = &guarded.ours;
-        let mut kept: Vec<IpAddr> = held
-            .into_iter()
-            .filter(|&host| !ours.contains(host) && self.ours.contains(host))
-            .collect();
-        kept.sort_unstable();
-        kept.dedup();
+        let held: BTreeSet<IpAddr> = held.into_iter().collect();
+        let is_homeless = |host: IpAddr| !ours.contains(host) && self.ours.contains(host);
+        let kept: Vec<IpAddr> = held.iter().copied().filter(|&host| is_homeless(host)).collect();
         let ours = if kept.is_empty() {
             ours.clone()
         } else {
@@ -258,7 +255,7 @@ impl Territory {
         };
         self.fixed = Arc::new(Fixed::of(&self.plan, &self.ours));
         self.write(&writes);
-        self.change_residents(guarded);
+        self.change_residents(guarded, &held);
         self.sharing.clear();
         for &armed in &self.armed {
             self.flag(armed, true);
@@ -269,7 +266,7 @@ impl Territory {
 
     /// Takes back the lines of IPv6 hosts that are ours no more, and gives lines to those that are
     /// named now.
-    fn change_residents(&mut self, guarded: &Guarded) {
+    fn change_residents(&mut self, guarded: &Guarded, held: &BTreeSet<IpAddr>) {
         let strangers: Vec<u128> = self
             .residents
             .iter()
@@ -286,8 +283,9 @@ impl Territory {
             self.named.iter().copied().chain(self.plan.singles()).collect();
         // Named no more, but within a network: a host like any other.
         for address in before.difference(&lasting) {
-            let is_armed = self.armed.contains(&IpAddr::V6(Ipv6Addr::from(*address)));
-            if let Some(slot) = self.residents.slot(*address).filter(|_| !is_armed) {
+            let host = IpAddr::V6(Ipv6Addr::from(*address));
+            let is_needed = self.armed.contains(&host) || held.contains(&host);
+            if let Some(slot) = self.residents.slot(*address).filter(|_| !is_needed) {
                 self.residents.pin(slot, false);
             }
         }
@@ -496,6 +494,25 @@ mod tests {
         territory.read(at(10), std::iter::empty());
         assert_eq!(territory.residents().len(), 65);
         assert_eq!(territory.host(first), None);
+    }
+
+    #[test]
+    fn one_that_is_named_no_more_may_have_to_make_room_unless_it_is_held() {
+        let at = |secs: u64| Moment::after_boot(Duration::from_secs(secs));
+        for (held, stays) in [(true, true), (false, false)] {
+            let (mut territory, _rows) = territory(&["2001:db8:1::/48"], 1);
+            let host: Ipv6Addr = "2001:db8:1::7".parse().unwrap();
+            let prefix = guarded(&["2001:db8:1::/48"]);
+            let named = Guarded { named: vec![host], ..prefix.clone() };
+            territory.apply(&named, []).unwrap();
+            let line = territory.host(host.into()).unwrap();
+            territory.apply(&prefix, held.then_some(host.into())).unwrap();
+            for second in 10..20 {
+                territory.read(at(second), std::iter::empty());
+                territory.meet((0x2001_0db8_0001_u128 << 80) + 1);
+            }
+            assert_eq!(territory.address(line) == Some(host.into()), stays);
+        }
     }
 
     #[test]
