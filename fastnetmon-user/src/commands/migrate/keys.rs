@@ -24,6 +24,14 @@ pub(super) enum To {
     Switch { on: Then, off: Then },
     /// The same whatever its value is.
     Always(Then),
+    /// On, it is a key of ours that holds an address and a port, which two keys of theirs name, or
+    /// else these; off, it is so here as well.
+    Address {
+        place: &'static str,
+        keys: [&'static str; 2],
+        or: [&'static str; 2],
+        how: &'static str,
+    },
     /// 1, or not supported; what to do.
     One(&'static str),
     /// Their moving average.
@@ -78,6 +86,11 @@ const fn switch_yet(key: &'static str, what_to_do: &'static str) -> Row {
     switch(key, Then::Missing(what_to_do), Then::Same)
 }
 
+/// A key that another one's row takes up, where that one is on.
+const fn part(key: &'static str, of: &'static str) -> Row {
+    Row { key, under: Some(of), to: To::Always(Then::Same) }
+}
+
 const fn always(key: &'static str, then: Then) -> Row {
     Row { key, under: None, to: To::Always(then) }
 }
@@ -94,7 +107,8 @@ const ENGINE: &str = "the role `mirror` is taken, for a port that carries copies
 const AUTO: &[(&str, &str)] = &[("capture.engine", "\"auto\""), ("capture.role", "\"mirror\"")];
 const FLOWS: &str = "flow records are not read in this version: let a mirror port or the host's own \
                      ports be watched";
-const STORE: &str = "nothing is exported in this version: read `fastnetmon status --json`";
+const STORE: &str = "nothing is exported to a store in this version: let Prometheus read \
+                     `/metrics` (`listen` in `[web]`), or read `fastnetmon status --json`";
 const BGP: &str = "BGP is not spoken in this version: announce from the script, which is told of \
                    each ban and unban";
 const SAMPLED: &str = "sampled mirror ports are not multiplied up in this version: divide `pps` in \
@@ -393,9 +407,19 @@ pub(super) static KEYS: &[Row] = &[
     yet("clickhouse_metrics_host", "clickhouse_metrics", STORE),
     yet("clickhouse_metrics_port", "clickhouse_metrics", STORE),
     yet("clickhouse_metrics_push_period", "clickhouse_metrics", STORE),
-    switch_yet("prometheus", STORE),
-    yet("prometheus_host", "prometheus", STORE),
-    yet("prometheus_port", "prometheus", STORE),
+    Row {
+        key: "prometheus",
+        under: None,
+        to: To::Address {
+            place: "web.listen",
+            keys: ["prometheus_host", "prometheus_port"],
+            or: ["127.0.0.1", "9209"],
+            how: "the page and the API are there as well; beyond loopback they need `token_file` in \
+                  `[web]`",
+        },
+    },
+    part("prometheus_host", "prometheus"),
+    part("prometheus_port", "prometheus"),
     switch_yet("kafka_traffic_export", STORE),
     yet("kafka_traffic_export_topic", "kafka_traffic_export", STORE),
     yet("kafka_traffic_export_format", "kafka_traffic_export", STORE),

@@ -85,6 +85,8 @@ struct Work<'a> {
     written: BTreeMap<(String, String), Written>,
 }
 
+const NO_SWITCH: &str = "is neither `on` nor `off`; there it meant off";
+
 /// Does it.
 pub(super) fn migrate(name: &str, legacy: &Legacy) -> Migration {
     let mut work = Work { legacy, written: BTreeMap::new() };
@@ -146,13 +148,23 @@ impl Work<'_> {
                     let told = self.then(pair, if is_on { on } else { off });
                     said_otherwise(pair, is_on, told)
                 }
-                None => tell(
-                    pair,
-                    Outcome::Unreadable,
-                    vec![],
-                    "is neither `on` nor `off`; there it meant off".to_owned(),
-                ),
+                None => tell(pair, Outcome::Unreadable, vec![], NO_SWITCH.to_owned()),
             },
+            To::Address { place, keys: [host, port], or, how } => {
+                match legacy::switch(&pair.value) {
+                    Some(true) => {
+                        let host = self.word(host).unwrap_or(or[0]);
+                        let port = self.word(port).unwrap_or(or[1]);
+                        let is_ipv6 = host.contains(':') && !host.starts_with('[');
+                        let host = if is_ipv6 { format!("[{host}]") } else { host.to_owned() };
+                        let value = Value::String(format!("{host}:{port}")).to_string();
+                        let told = self.write(pair, &[(place, &value)], how);
+                        said_otherwise(pair, true, told)
+                    }
+                    Some(false) => self.then(pair, Then::Same),
+                    None => tell(pair, Outcome::Unreadable, vec![], NO_SWITCH.to_owned()),
+                }
+            }
             To::Always(then) => self.then(pair, then),
             To::One(what_to_do) => match legacy::number(&pair.value, &[]) {
                 Some(1) => self.then(pair, Then::Same),
@@ -234,6 +246,11 @@ impl Work<'_> {
     fn value(&self, key: &str) -> Option<&str> {
         let pair = self.legacy.pairs.iter().rev().find(|pair| pair.key == key)?;
         Some(pair.value.as_str())
+    }
+
+    /// A value that is there, without a comment.
+    fn word(&self, key: &str) -> Option<&str> {
+        self.value(key).map(legacy::without_comment).filter(|word| !word.is_empty())
     }
 
     fn is_on(&self, switch: &str) -> bool {

@@ -153,7 +153,16 @@ fn keys_become_ours_or_say_why_not() {
     check("threshold_ppps = 1", Unknown, &[], "did you mean `threshold_pps`?");
     check("zzz = 1", Unknown, &[], "did nothing there either");
     check("white_list_path = /tmp/a\"b\\c\u{e9}", Honoured, &["networks.whitelist"], "");
-    check("prometheus = on", Missing, &[], "exported");
+    check("prometheus = on", Different, &["web.listen"], "token_file");
+    check("prometheus_host = ::1\nprometheus = on", Different, &["web.listen"], "");
+    check(
+        "prometheus_host = somewhere\nprometheus = on",
+        Unreadable,
+        &[],
+        "no address with a port",
+    );
+    check("prometheus = on\nprometheus_port = 9300", Honoured, &[], "");
+    check("redis_enabled = on", Missing, &[], "exported");
 }
 
 #[test]
@@ -186,6 +195,9 @@ fn every_row_of_the_table_that_names_a_key_of_ours_names_one_that_exists() {
                 .flatten()
                 .map(|&(place, value)| (place, value.to_owned()))
                 .collect(),
+            To::Address { place, or: [host, port], .. } => {
+                vec![(place, format!("\"{host}:{port}\""))]
+            }
             To::Always(_) | To::One(_) | To::Average => vec![],
         };
         for (place, value) in entries {
