@@ -173,7 +173,8 @@ pub fn mtu(interface: &str) -> Option<u32> {
     u32::try_from(mtu).ok()
 }
 
-fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
+/// Asks or tells the driver. `request` must be the struct of the command it begins with.
+pub(super) fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
     let mut ifreq = named(interface)?;
     ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
     // `ifreq` points to a request of the size its command implies, which outlives the call.
@@ -182,8 +183,6 @@ fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
 
 /// A request about an interface.
 fn named(interface: &str) -> io::Result<libc::ifreq> {
-/// Asks or tells the driver. `request` must be the struct of the command it begins with.
-pub(super) fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
     let name = CString::new(interface)?;
     // SAFETY: all zero is a valid `ifreq`.
     let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
