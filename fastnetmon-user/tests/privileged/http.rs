@@ -47,8 +47,10 @@ impl Client<'_> {
     }
 
     fn request(&self, method: &str, path: &str, body: &str) -> String {
-        let token =
-            self.token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let token = self
+            .token
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
         let (server, length) = (self.server, body.len());
         format!(
             "{method} {path} HTTP/1.1\r\nHost: {server}\r\n{token}Connection: close\r\n\

@@ -11,10 +11,8 @@ use crate::agent::{Folder, Setup, command, configure, wait};
 use crate::http::Client;
 
 const TOKEN: &str = "0123456789abcdef0123";
-const SERVER: SocketAddr = SocketAddr::new(
-    std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-    9209,
-);
+const SERVER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9209);
 
 /// An agent with its web server, in a lab.
 pub(crate) struct House {
@@ -104,7 +102,8 @@ fn check_shape(place: &str, value: &Value, schema: &Value, document: &Value) {
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         assert!(value.get(name).is_some(), "{place} lacks `{name}`: {value}");
     }
-    if let (Some(object), Some(properties)) = (value.as_object(), schema["properties"].as_object()) {
+    if let (Some(object), Some(properties)) = (value.as_object(), schema["properties"].as_object())
+    {
         for (name, part) in object {
             if let Some(schema) = properties.get(name) {
                 check_shape(&format!("{place}.{name}"), part, schema, document);
@@ -163,7 +162,10 @@ fn orders_need_the_token_and_events_tell_of_them() {
     assert_eq!(refused.status, 401, "{refused:?}");
     assert!(refused.body.contains("send the token as"), "{refused:?}");
     let done = known.ask("POST", "/api/v1/bans", &body);
-    assert_eq!((done.status, done.json()["done"].clone()), (200, json!(format!("`{GUARDED}` is banned"))));
+    assert_eq!(
+        (done.status, done.json()["done"].clone()),
+        (200, json!(format!("`{GUARDED}` is banned")))
+    );
     let again = known.ask("POST", "/api/v1/bans", &body);
     assert_eq!(again.status, 409, "{again:?}");
     wait("the ban in a report", || {

@@ -121,7 +121,8 @@ const NO_CLASS: &str = "packets are not judged by protocol in this version: `pps
                         `[thresholds]` holds for all together";
 const NO_GROUP: &str = "there are no groups in this version: all networks share `[thresholds]`; run \
                         one agent for each group, or exclude it with the whitelist";
-const PLANNED_OUT: &str = "this program's own engines read packet sockets and XDP";
+const ZERO_COPY: &str = "name the interface as PF_RING's library does, `zc:eth0`, in `interfaces`: it is \
+                         then opened by the library";
 
 /// A switch over the length of packets.
 const fn length(key: &'static str) -> Row {
@@ -261,18 +262,12 @@ pub(super) static KEYS: &[Row] = &[
     ),
     switch(
         "mirror",
-        Then::Write(
-            AUTO,
-            "PF_RING is no engine of this version: `auto` takes XDP or packet sockets; check `role`",
-        ),
+        Then::Write(&[("capture.engine", "\"pf_ring\""), ("capture.role", "\"mirror\"")], ENGINE),
         Then::Same,
     ),
     switch(
         "pcap",
-        Then::Write(
-            AUTO,
-            "libpcap is no engine of this version: `auto` takes XDP or packet sockets; check `role`",
-        ),
+        Then::Write(&[("capture.engine", "\"pcap\""), ("capture.role", "\"mirror\"")], ENGINE),
         Then::Same,
     ),
     switch(
@@ -296,7 +291,7 @@ pub(super) static KEYS: &[Row] = &[
         "mirror_snabbswitch",
         "name the interfaces, not PCI addresses, in `interfaces`",
     ),
-    under("mirror", switch("enable_pf_ring_zc_mode", Then::Different(PLANNED_OUT), Then::Same)),
+    under("mirror", switch("enable_pf_ring_zc_mode", Then::Different(ZERO_COPY), Then::Same)),
     switch(
         "pfring_hardware_filters_enabled",
         Then::Missing("nothing is dropped in the card: let the script do it"),

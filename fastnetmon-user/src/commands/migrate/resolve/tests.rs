@@ -139,6 +139,9 @@ fn keys_become_ours_or_say_why_not() {
     check("ban_for_bandwidth = on\nthreshold_mbps = 1000", Missing, &[], "pps");
     check("threshold_mbps = 1000", Nothing, &[], "`ban_for_bandwidth` is off");
     check("mirror_afpacket = on", Different, &["capture.engine", "capture.role"], "uplink");
+    check("mirror = on", Different, &["capture.engine", "capture.role"], "uplink");
+    check("pcap = on", Different, &["capture.engine", "capture.role"], "uplink");
+    check("mirror_netmap = on", Different, &["capture.engine", "capture.role"], "no netmap engine");
     check("mirror = on\npfring_sampling_ratio = 1", Honoured, &[], "");
     check("mirror = on\npfring_sampling_ratio = 100", Missing, &[], "divide");
     check("interfaces = ", Unreadable, &[], "has no value");
