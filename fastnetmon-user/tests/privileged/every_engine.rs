@@ -16,8 +16,6 @@ use fastnetmon_user::capture::{
     AfPacketEngine, CaptureFile, Engine, Frame, Intake as _, NflogEngine, NflogSettings, Starts,
     Way,
 };
-#[cfg(feature = "pcap")]
-use fastnetmon_user::capture::{PcapEngine, PcapSettings};
 use fastnetmon_user::counters::{Rules, Writer};
 use fastnetmon_user::daemon::clock;
 use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Port, Role};
@@ -35,7 +33,6 @@ enum Seen {
     Not,
     As(fn(&[u8]) -> Vec<u8>),
 }
-use Seen::{As, Not};
 
 /// Engines, which way the frames go, the frames (none: all of them), as what they are seen, why.
 type Difference =
@@ -49,35 +46,35 @@ const DIFFERENCES: &[Difference] = &[
         &["xdp test-run"],
         &[Way::Leaves],
         &["short"],
-        Not,
+        Seen::Not,
         "the kernel's own test of a classifier wants the header that a frame's type promises",
     ),
     (
         &["af_packet"],
         &[Way::Arrives],
         &["in four tags"],
-        As(without_a_tag),
+        Seen::As(without_a_tag),
         "the kernel takes the outermost tag off before packet sockets see a frame",
     ),
     (
         &["pcap any"],
         &[Way::Arrives],
         &["udp in two tags", "syn in three tags", "in four tags"],
-        As(inner_type_outside),
+        Seen::As(inner_type_outside),
         "since Linux 6.11 a cooked socket names the innermost type and leaves the inner tags in",
     ),
     (
         &["pcap any"],
         &[Way::Leaves],
         &["udp in two tags", "syn in three tags", "in four tags"],
-        As(outermost_tag_alone),
+        Seen::As(outermost_tag_alone),
         "and of what leaves it takes them all off but the outermost, which libpcap puts back",
     ),
     (
         &["nflog"],
         &[Way::Leaves],
         &[],
-        Not,
+        Seen::Not,
         "frames that a program sends by a packet socket pass no rules",
     ),
     (
@@ -93,21 +90,21 @@ const DIFFERENCES: &[Difference] = &[
             "mpls",
             "pppoe",
         ],
-        Not,
+        Seen::Not,
         "rules of IP see IP packets alone, and tagged ones only on the tag's own interface",
     ),
     (
         &["nflog"],
         BOTH,
         &["another version", "short", "longer than it is", "wrong checksum"],
-        Not,
+        Seen::Not,
         "the kernel drops packets that are not well formed before the rules",
     ),
     (
         &["nflog"],
         BOTH,
         &["padded"],
-        As(without_padding),
+        Seen::As(without_padding),
         "the kernel cuts off what is behind the IP packet before the rules",
     ),
     (
@@ -125,7 +122,7 @@ const DIFFERENCES: &[Difference] = &[
             "another version",
             "short",
         ],
-        Not,
+        Seen::Not,
         "such a capture holds IP packets alone",
     ),
     (
@@ -140,7 +137,7 @@ const DIFFERENCES: &[Difference] = &[
             "arp",
             "pppoe",
         ],
-        As(as_no_ip),
+        Seen::As(as_no_ip),
         "such a capture knows the families of its own system alone",
     ),
 ];
@@ -253,8 +250,8 @@ fn seen_by(engine: &str, corpus: &[Named]) -> Vec<Named> {
                     ways.contains(&frame.way) && (names.is_empty() || names.contains(&frame.name));
                 match seen_as {
                     _ if !is_meant => Some(frame),
-                    As(change) => Some(Named { bytes: change(&frame.bytes), ..frame }),
-                    Not => None,
+                    Seen::As(change) => Some(Named { bytes: change(&frame.bytes), ..frame }),
+                    Seen::Not => None,
                 }
             })
             .collect();
@@ -400,8 +397,15 @@ fn packet_sockets_count_what_the_table_says() {
 #[cfg(feature = "pcap")]
 fn libpcap_counts_what_the_table_says() {
     by_engine("pcap", nothing, || {
-        let settings = PcapSettings::default();
-        PcapEngine::open(&uplink(INSIDE_INTERFACE), 1, &settings, clock::now).unwrap().remove(0)
+        let settings = fastnetmon_user::capture::PcapSettings::default();
+        fastnetmon_user::capture::PcapEngine::open(
+            &uplink(INSIDE_INTERFACE),
+            1,
+            &settings,
+            clock::now,
+        )
+        .unwrap()
+        .remove(0)
     });
 }
 
@@ -409,8 +413,10 @@ fn libpcap_counts_what_the_table_says() {
 #[cfg(feature = "pcap")]
 fn libpcap_counts_the_same_on_all_interfaces_at_once() {
     by_engine("pcap any", nothing, || {
-        let settings = PcapSettings::default();
-        PcapEngine::open(&uplink(kernel::ANY), 1, &settings, clock::now).unwrap().remove(0)
+        let settings = fastnetmon_user::capture::PcapSettings::default();
+        fastnetmon_user::capture::PcapEngine::open(&uplink(kernel::ANY), 1, &settings, clock::now)
+            .unwrap()
+            .remove(0)
     });
 }
 
