@@ -421,6 +421,26 @@ fn libpcap_counts_the_same_on_all_interfaces_at_once() {
 }
 
 #[test]
+#[cfg(feature = "pf-ring-library")]
+fn pf_rings_double_counts_what_the_table_says() {
+    by_engine("pf_ring", nothing, || {
+        let settings = fastnetmon_user::capture::PfRing {
+            access: fastnetmon_user::capture::AccessName::Library,
+            library: crate::double::Double::Whole.path().to_owned(),
+            ..fastnetmon_user::capture::PfRing::default()
+        };
+        let port = uplink(INSIDE_INTERFACE);
+        let opened = fastnetmon_user::capture::PfRingEngine::open(
+            &port,
+            NonZeroU32::MIN,
+            &settings,
+            clock::now,
+        );
+        opened.unwrap().engines.remove(0)
+    });
+}
+
+#[test]
 fn nflog_counts_what_the_table_says() {
     by_engine("nflog", add_rules, || {
         NflogEngine::open(&NflogSettings::default(), Role::Uplink, &[], clock::now).unwrap()
