@@ -553,7 +553,7 @@ fn refusals_name_the_thing_and_the_remedy() {
     let at_once = [library.by("", None), vec!["LD_BIND_NOW=1".to_owned()]].concat();
     let says = format!(
         "cannot open it by libpfring: `{double}` does not open: {double}: undefined \
-                        symbol: pcap_compile_nopcap"
+                        symbol: pcap_that_nobody_brings"
     );
     refused(&lab, &at_once, &library.capture(""), "in0", &says);
     let capture = library.capture("");

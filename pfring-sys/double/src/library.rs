@@ -230,11 +230,11 @@ mod optional {
     }
 }
 
-/// Like the real one, it names a function of libpcap that no dependency brings, and that is bound when
+/// Like the real one, it names a function that no dependency brings (there: of libpcap), bound when
 /// it is called: opened with `RTLD_NOW`, the double does not open.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 extern "C" fn pfring_set_bpf_filter() {
     // SAFETY: it is never called; the linker has to name it.
-    unsafe { std::arch::asm!("call pcap_compile_nopcap@PLT", clobber_abi("C")) };
+    unsafe { std::arch::asm!("call pcap_that_nobody_brings@PLT", clobber_abi("C")) };
 }
