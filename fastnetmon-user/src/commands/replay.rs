@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::capture::{CaptureFile, Recorded};
 use crate::commands::{Failure, say};
-use crate::daemon::{Fell, Outcome, Replay, Settings, clock};
+use crate::daemon::{Fell, Outcome, Replay, Settings, Talker, clock};
 use crate::model::{Moment, Tally, Unparsed};
 use crate::verdicts::{Alert, Ban};
 
@@ -208,7 +208,7 @@ fn document(read: &Read, outcome: &Outcome, top: usize) -> Value {
     let tally = |Tally { packets, bytes }: Tally| json!({ "packets": packets, "bytes": bytes });
     let talkers = |list: usize| -> Vec<Value> {
         let list = outcome.talkers.get(list).map(Vec::as_slice).unwrap_or_default();
-        let row = |talker: &crate::daemon::Talker| {
+        let row = |talker: &Talker| {
             json!({
                 "ip": talker.address.to_string(),
                 "packets": talker.total.packets,

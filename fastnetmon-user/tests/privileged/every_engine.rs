@@ -4,7 +4,7 @@
 //! [`DIFFERENCES`], with the reason, and nowhere else: the reference is then asked for what is left.
 //! A new engine is a test here, and its rows there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use fastnetmon_user::capture::{
 use fastnetmon_user::counters::{Rules, Writer};
 use fastnetmon_user::daemon::clock;
 use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Port, Role};
-use fastnetmon_user::model::{Direction, Moment, Prefix};
+use fastnetmon_user::model::{Direction, HostId, Moment, Prefix};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{self, Lines, Parts, Row, Shape};
 use xtask::lab::{INSIDE_INTERFACE, Lab};
@@ -289,7 +289,7 @@ fn comparable(engine: &str, mut counts: Counts) -> Counts {
 fn same(engine: &str, counts: &Counts, house: &House) {
     let (counts, expected) = (comparable(engine, counts.clone()), expected(engine));
     assert!(expected.len() > usize::from(HOSTS), "{engine}: {} lines", expected.len());
-    let slots: std::collections::BTreeSet<_> = expected.keys().chain(counts.keys()).collect();
+    let slots: BTreeSet<_> = expected.keys().chain(counts.keys()).collect();
     let wrong: Vec<String> = slots
         .into_iter()
         .filter(|slot| expected.get(slot) != counts.get(slot))
@@ -298,7 +298,7 @@ fn same(engine: &str, counts: &Counts, house: &House) {
                 let words = counts.get(slot).copied().unwrap_or_default();
                 words.map(|word| format!("{}/{}", word >> 36, word & ((1 << 36) - 1)))
             };
-            let whose = house.territory.occupant(fastnetmon_user::model::HostId(slot.1));
+            let whose = house.territory.occupant(HostId(slot.1));
             format!("{slot:?} {whose:?}: {:?}, not {:?}", packed(&counts), packed(&expected))
         })
         .collect();

@@ -24,13 +24,13 @@ mod hook;
 mod http;
 mod instant;
 mod nflog;
+mod openvz;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod pf_ring;
-mod openvz;
 mod refusals;
 mod same_counters;
 mod service;
 mod stays;
-mod web;
 mod tune;
+mod web;
