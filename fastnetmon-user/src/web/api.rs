@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -23,7 +23,7 @@ use crate::reports::{HostLoad, Interest, Report};
 use crate::web::guard::Refusal;
 use crate::web::words::{
     Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, HostsQuery, Network,
-    Packets, Problem, Sort, Totals, is_banned, wall,
+    Packets, Problem, Sort, Speed, Totals, is_banned, wall,
 };
 use crate::web::{Ask, Office, Order, metrics, page, stream};
 
@@ -263,8 +263,8 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
     let load = report.hosts.iter().find(|host| host.address == address);
     let silent = || Host {
         ip: address,
-        incoming: Default::default(),
-        outgoing: Default::default(),
+        incoming: Speed::default(),
+        outgoing: Speed::default(),
         banned: is_banned(&report, address),
     };
     let classes = |direction| HostDetail::classes(load, direction, report.span);

@@ -1,4 +1,4 @@
-//! `/metrics`: for Prometheus, in the OpenMetrics format.
+//! `/metrics`: for Prometheus, in the `OpenMetrics` format.
 //!
 //! **Invariant**: bounded. Series of hosts are at most as many as `metrics_hosts` says; whoever is
 //! not among the loudest has none. Names are listed in docs/metrics.md, and a test compares.
