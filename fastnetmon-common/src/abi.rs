@@ -15,6 +15,19 @@ pub const FLAG_SAMPLE: u32 = 1;
 /// AF_XDP socket of its queue instead of copying it, where there is one.
 pub const FLAG_REDIRECT: u32 = 2;
 
+/// Flag word of a host: there is a rule for what is dropped, and its number is in the bits from
+/// [`RULE_SHIFT`] on. Only bits of the lower half are flags, so that is 16 bits.
+pub const FLAG_GATE: u32 = 4;
+
+/// Where the number of a host's rule stands in its flag word.
+pub const RULE_SHIFT: u32 = 16;
+
+/// [`global::GATE`]: what arrives at an uplink may be dropped.
+pub const GATE_INCOMING: u32 = 1;
+
+/// [`global::GATE`]: what leaves by an uplink may be dropped.
+pub const GATE_OUTGOING: u32 = 2;
+
 /// AF_XDP sockets the programs can know, over all ports.
 pub const MOST_SOCKETS: u32 = 256;
 
@@ -40,6 +53,8 @@ pub mod map {
     pub const PROFILES: &str = "PROFILES";
     /// One flag word a slot.
     pub const FLAGS: &str = "FLAGS";
+    /// Rules of what is dropped, see [`gate`](crate::gate).
+    pub const RULES: &str = "RULES";
     /// Ring of [`Hint`](super::Hint).
     pub const HINTS: &str = "HINTS";
     /// Ring of [`Sample`](super::Sample).
@@ -78,6 +93,9 @@ pub mod global {
     pub const SPARSE_EVERY: &str = "SPARSE_EVERY";
     /// 1: count what tunnels carry as well.
     pub const DECAPSULATE: &str = "DECAPSULATE";
+    /// Which ways the gate looks: [`GATE_INCOMING`](super::GATE_INCOMING),
+    /// [`GATE_OUTGOING`](super::GATE_OUTGOING); 0: nothing is ever dropped.
+    pub const GATE: &str = "GATE";
     /// 1: the kernel has `bpf_xdp_load_bytes` (Linux 5.18).
     pub const LOAD_BYTES: &str = "LOAD_BYTES";
     /// Seed of the hash of the buckets.

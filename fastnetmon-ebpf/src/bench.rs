@@ -11,7 +11,7 @@
 //! | `walk4` | the production path, one host after the other |
 //! | `generate` | makes packets out of frames sent to itself and transmits them |
 //!
-//! **Invariant**: knows the production path as [`take`](crate::take) and changes nothing in it, so
+//! **Invariant**: knows the production path as [`uplink`](crate::uplink) and changes nothing in it, so
 //! that what is measured is what is shipped.
 
 use core::arch::asm;
@@ -31,7 +31,7 @@ use zerocopy::network_endian::U16;
 
 use crate::frame::XdpFrame;
 use crate::tables::{Kernel, frozen, window};
-use crate::{nowhere, samples, take};
+use crate::{samples, uplink};
 
 // Destinations are `BENCH_FIRST` and whatever bits of `BENCH_MASK`; of IPv6 the second 32 bits.
 #[unsafe(no_mangle)]
@@ -136,22 +136,19 @@ pub fn only_vary6(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn whole4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
-    take(&XdpFrame::new(&ctx), Sides::Destination, Direction::Incoming, nowhere);
-    XDP_PASS
+    uplink(&ctx)
 }
 
 #[xdp]
 pub fn whole6(ctx: XdpContext) -> u32 {
     vary6(&ctx, random_host());
-    take(&XdpFrame::new(&ctx), Sides::Destination, Direction::Incoming, nowhere);
-    XDP_PASS
+    uplink(&ctx)
 }
 
 #[xdp]
 pub fn walk4(ctx: XdpContext) -> u32 {
     vary4(&ctx, next_host());
-    take(&XdpFrame::new(&ctx), Sides::Destination, Direction::Incoming, nowhere);
-    XDP_PASS
+    uplink(&ctx)
 }
 
 #[xdp]

@@ -1,14 +1,16 @@
-//! The kernel programs, as the drawing has them: parse, count, sample, pass.
+//! The kernel programs, as the drawing has them: parse, count, gate, sample, pass.
 //!
 //! ```text
 //! frame ─► parse ─┬─► count ─► lines of its hosts, one row a CPU ─► (limit crossed) HINTS
+//!                 │     ├──► flagged, and a rule describes it ─► drop, counted as dropped
 //!                 │     └──► flagged or one in N ─► copy ─► SAMPLES
 //!                 └─► unparsed, by reason                    verdict: pass
 //! ```
 //!
-//! **Invariant**: every path ends in `XDP_PASS` or `TCX_NEXT`; a packet is never held or changed. Only
-//! `xdp_mirror`, whose port carries copies, may take one away: a banned host's, after it was counted,
-//! to the AF_XDP socket of its queue.
+//! **Invariant**: every path ends in `XDP_PASS` or `TCX_NEXT` but two; a packet is never held or
+//! changed. `xdp_mirror`, whose port carries copies, may take one away: a banned host's, after it was
+//! counted, to the AF_XDP socket of its queue. And where the agent was told to, the programs of an
+//! uplink drop what a rule with a deadline describes, after it was counted.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -16,17 +18,18 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod frame;
+mod gate;
 mod maps;
 mod samples;
 mod sockets;
 mod tables;
 
-use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use fastnetmon_common::class::{Direction, Sides};
 use fastnetmon_common::parse::{parse_ethernet, parse_inner};
-use fastnetmon_common::table::{count, count_inner, unparsed};
+use fastnetmon_common::table::{Touched, count, count_inner, unparsed};
 
 use crate::frame::{Snapshot, TcFrame, XdpFrame};
 use crate::tables::{DECAPSULATE, Kernel, frozen, window};
@@ -34,28 +37,52 @@ use crate::tables::{DECAPSULATE, Kernel, frozen, window};
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: go on with the next program of the hook (linux/bpf.h).
 const NEXT: i32 = -1;
 
+/// `TCX_DROP` and `TC_ACT_SHOT` (linux/bpf.h).
+const SHOT: i32 = 2;
+
+/// What becomes of a packet.
+enum Fate {
+    Pass,
+    Drop,
+    /// Is handed to this socket.
+    Take(u32),
+}
+
 /// What arrives at a port towards the world: the destination, as incoming.
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
-    take(&XdpFrame::new(&ctx), Sides::Destination, Direction::Incoming, nowhere);
-    XDP_PASS
+    uplink(&ctx)
+}
+
+#[inline(always)]
+fn uplink(ctx: &XdpContext) -> u32 {
+    let frame = XdpFrame::new(ctx);
+    let gate = |touched: &Touched| gate::drops_arriving(ctx, touched.destination);
+    match take(&frame, Sides::Destination, Direction::Incoming, gate, nowhere) {
+        Fate::Drop => XDP_DROP,
+        Fate::Pass | Fate::Take(_) => XDP_PASS,
+    }
 }
 
 /// What a mirror port shows: both ends.
 #[xdp]
 pub fn xdp_mirror(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
-    match take(&frame, Sides::Both, Direction::Incoming, || sockets::of(&ctx)) {
-        Some(index) => sockets::redirect(index),
-        None => XDP_PASS,
+    match take(&frame, Sides::Both, Direction::Incoming, open, || sockets::of(&ctx)) {
+        Fate::Take(index) => sockets::redirect(index),
+        Fate::Pass | Fate::Drop => XDP_PASS,
     }
 }
 
 /// What leaves by a port towards the world: the source, as outgoing.
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
-    take(&TcFrame::new(&ctx), Sides::Source, Direction::Outgoing, nowhere);
-    NEXT
+    let frame = TcFrame::new(&ctx);
+    let gate = |touched: &Touched| gate::drops_leaving(&ctx, touched.source);
+    match take(&frame, Sides::Source, Direction::Outgoing, gate, nowhere) {
+        Fate::Drop => SHOT,
+        Fate::Pass | Fate::Take(_) => NEXT,
+    }
 }
 
 /// The low half of the kernel's jiffies. Never attached: the loader runs it twice to learn how
@@ -71,14 +98,15 @@ pub fn abi(_: XdpContext) -> u32 {
     fastnetmon_common::ABI_VERSION
 }
 
-/// Counts the frame and keeps a copy when one is wanted. Returns the socket that is to have it.
+/// Counts the frame, keeps a copy when one is wanted, and asks the gate.
 #[inline(always)]
 fn take<F: Snapshot>(
     frame: &F,
     sides: Sides,
     seen: Direction,
+    gate: impl Fn(&Touched) -> bool,
     socket: impl Fn() -> Option<u32>,
-) -> Option<u32> {
+) -> Fate {
     match parse_ethernet(frame) {
         Ok(packet) => {
             let (packets, bytes) = packet.segmented(frame.segments(&packet));
@@ -89,14 +117,25 @@ fn take<F: Snapshot>(
                     count_inner(&Kernel, &inner, packets, sides, window());
                 }
             }
-            samples::keep(frame, touched, socket)
+            match samples::keep(frame, touched, socket) {
+                Some(index) => Fate::Take(index),
+                // Last, so that nothing has to be kept while it is asked.
+                None if gate(&touched) => Fate::Drop,
+                None => Fate::Pass,
+            }
         }
         Err(why) => {
             unparsed(&Kernel, why, seen, 1, frame.wire_len());
             frame.complain(why);
-            None
+            Fate::Pass
         }
     }
+}
+
+/// A mirror port: there is nothing to be dropped.
+#[inline(always)]
+fn open(_: &Touched) -> bool {
+    false
 }
 
 /// A port that carries the host's own traffic: nothing is taken away from it.

@@ -24,6 +24,8 @@ pub static SPARSE_EVERY: u32 = 0;
 #[unsafe(no_mangle)]
 pub static DECAPSULATE: u32 = 0;
 #[unsafe(no_mangle)]
+pub static GATE: u32 = 0;
+#[unsafe(no_mangle)]
 pub static LOAD_BYTES: u32 = 0;
 #[unsafe(no_mangle)]
 static SEED: u64 = 0;

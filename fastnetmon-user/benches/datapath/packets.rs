@@ -8,9 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use fastnetmon_user::model::Signature;
+
 use crate::Effort;
 use crate::machine::{median, on_cpu, quiet_cpu};
-use crate::programs::{Layout, Programs, frame4, frame6};
+use crate::programs::{Layout, Programs, XDP_DROP, XDP_PASS, frame4, frame6};
 use crate::report::{Must, Report, Row};
 
 /// One layout and what is run on it.
@@ -19,6 +21,8 @@ struct Scene {
     frame: Vec<u8>,
     names: &'static [&'static str],
     repeat: u32,
+    /// Every host is banned, and this of its traffic dropped.
+    banned: Option<Signature>,
 }
 
 /// Nanoseconds by layout and program, one for each round.
@@ -65,6 +69,25 @@ pub(crate) fn measure(object: &[u8], effort: Effort, report: &mut Report) -> any
             detail: format!("{whole:.1} ns with it, {ungated:.1} without"),
         });
     }
+    for (layout, what) in [
+        (DROPPED, "dropped: protocol and source port, deadline"),
+        (SPARED, "of a banned host, not what is dropped"),
+    ] {
+        let (empty, whole, vary) =
+            (of(layout, "empty"), of(layout, "whole4"), of(layout, "only_vary4"));
+        let quiet = of(SMALL, "whole4");
+        report.add(Row {
+            what: format!("a packet {what}, 1 k hosts"),
+            value: whole / empty,
+            unit: "×",
+            must: Must::Inform,
+            detail: format!(
+                "{whole:.1} ns, of which {empty:.1} the empty program and {:.1} the varying; \
+                 {quiet:.1} when nobody is banned",
+                vary - empty
+            ),
+        });
+    }
     for (layout, hosts) in [(SMALL, "1 k"), (MIDDLE, "65 k")] {
         let (empty, whole, usual) =
             (of(layout, "empty"), of(layout, "whole4"), of(layout, "usual4"));
@@ -89,11 +112,19 @@ const SMALL: &str = "1k";
 const MIDDLE: &str = "65k";
 const LARGE: &str = "1M";
 const SIX: &str = "65k, IPv6";
+const DROPPED: &str = "1k, dropped";
+const SPARED: &str = "1k, spared";
+
+/// UDP from this port; the frame's is 53.
+fn from_port(port: u16) -> Signature {
+    Signature { protocol: Some(17), source_port: Some(port), ..Signature::default() }
+}
 
 fn scenes(effort: Effort) -> anyhow::Result<Vec<Scene>> {
     const WITH_USUAL: &[&str] = &["empty", "only_vary4", "whole4", "ungated4", "usual4"];
+    const BANNED: &[&str] = &["empty", "only_vary4", "whole4"];
     let repeat = effort.of(1_000_000, 200_000);
-    let four = |layout, names| Scene { layout, frame: frame4(), names, repeat };
+    let four = |layout, names| Scene { layout, frame: frame4(), names, repeat, banned: None };
     Ok(vec![
         four(Layout::v4(SMALL, 1, 22), WITH_USUAL),
         four(Layout::v4(MIDDLE, 128, 23), WITH_USUAL),
@@ -103,7 +134,10 @@ fn scenes(effort: Effort) -> anyhow::Result<Vec<Scene>> {
             frame: frame6()?,
             names: &["empty", "only_vary6", "whole6"],
             repeat,
+            banned: None,
         },
+        Scene { banned: Some(from_port(53)), ..four(Layout::v4(DROPPED, 1, 22), BANNED) },
+        Scene { banned: Some(from_port(54)), ..four(Layout::v4(SPARED, 1, 22), BANNED) },
     ])
 }
 
@@ -114,6 +148,9 @@ fn run(object: &[u8], scenes: &[Scene], effort: Effort) -> anyhow::Result<Rounds
         if scene.names.contains(&"usual4") {
             programs.fill_usual(&scene.layout)?;
         }
+        if let Some(signature) = &scene.banned {
+            programs.drop_all(&scene.layout, signature)?;
+        }
         loaded.push((scene, programs));
     }
     let rounds = effort.of(21, 3);
@@ -122,8 +159,10 @@ fn run(object: &[u8], scenes: &[Scene], effort: Effort) -> anyhow::Result<Rounds
         for (scene, programs) in &mut loaded {
             for name in scene.names {
                 // The tables of the layout before are in the caches, and ours are not.
-                programs.run(name, &scene.frame, WARM)?;
-                let nanos = programs.run(name, &scene.frame, scene.repeat)?;
+                let drops = scene.layout.name == DROPPED && *name == "whole4";
+                let verdict = if drops { XDP_DROP } else { XDP_PASS };
+                programs.run(name, &scene.frame, WARM, verdict)?;
+                let nanos = programs.run(name, &scene.frame, scene.repeat, verdict)?;
                 if round > 0 {
                     taken.entry((scene.layout.name, name)).or_default().push(nanos);
                 }

@@ -14,10 +14,11 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use fastnetmon_common::abi::{global, map};
+use fastnetmon_common::abi::{GATE_INCOMING, global, map};
+use fastnetmon_common::gate::RULE_WORDS;
 use fastnetmon_common::table::Limit;
-use fastnetmon_user::kernel;
-use fastnetmon_user::model::{Direction, Moment, Prefix};
+use fastnetmon_user::kernel::{self, Gate, Gates, Rule};
+use fastnetmon_user::model::{Direction, Moment, Prefix, Signature};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{Directory, Flags, Limits, Lines, Mapping, Shape};
 use xtask::traffic::Frame;
@@ -63,6 +64,7 @@ pub(crate) struct Programs {
     samples: RingBuf<MapData>,
     lines: Option<Lines>,
     territory: Territory,
+    gate: Gate,
 }
 
 /// Windows of about 128 ms where a second has 250 jiffies. It costs the same whatever it is.
@@ -94,12 +96,14 @@ impl Programs {
             .override_global(global::SPARSE_EVERY, &SPARSE_EVERY, true)
             .override_global(global::LOAD_BYTES, &1_u32, true)
             .override_global(global::SEED, &shape.seed, true)
+            .override_global(global::GATE, &GATE_INCOMING, true)
             .override_global("BENCH_FIRST", &layout.first, true)
             .override_global("BENCH_MASK", &layout.mask, true)
             .map_max_entries(map::LINES, shape.writers.get() * 2 * shape.slots)
             .map_max_entries(map::T2, shape.elements)
             .map_max_entries(map::BUCKETS, shape.buckets)
             .map_max_entries(map::FLAGS, shape.slots)
+            .map_max_entries(map::RULES, GATES.rules())
             .map_max_entries("USUAL_NETWORKS", 1024)
             .map_max_entries("USUAL_HOSTS", usual_room(hosts))
             .load(object)
@@ -120,13 +124,15 @@ impl Programs {
         let samples = ebpf.take_map(map::SAMPLES).context("the object has no ring of samples")?;
         let samples = RingBuf::try_from(samples)?;
         let (lines, directory, flags, limits) = parts(&ebpf, shape)?;
+        let bytes = u64::from(GATES.rules()) * RULE_WORDS as u64 * 8;
+        let gate = Gate::new(mapping(&ebpf, map::RULES, bytes, true)?, flags.clone(), GATES);
         // High enough that no host crosses them: nobody is attacked here.
         let limit = Limit { packets: 0x00ff_fff0, bytes16: u32::MAX };
         for direction in Direction::BOTH {
             limits.set(0, direction, limit);
         }
         let territory = Territory::new(ours, plan, &writes, shape, vec![directory], vec![flags]);
-        let mut programs = Self { ebpf, samples, lines: Some(lines), territory };
+        let mut programs = Self { ebpf, samples, lines: Some(lines), territory, gate };
         programs.settle(layout)?;
         Ok(programs)
     }
@@ -171,8 +177,32 @@ impl Programs {
         Ok(())
     }
 
+    /// Says of every IPv4 host that such packets are dropped.
+    pub(crate) fn drop_all(
+        &mut self,
+        layout: &Layout,
+        signature: &Signature,
+    ) -> anyhow::Result<()> {
+        let hosts = layout.hosts();
+        for number in 0..hosts {
+            let address = Ipv4Addr::from(layout.first + number).into();
+            let host = self.territory.host(address).context("a host of ours has no line")?;
+            self.territory.gate(host, address);
+            let until = Moment::after_boot(Duration::from_secs(u32::MAX.into()));
+            let (direction, signature) = (Direction::Incoming, signature.clone());
+            self.gate.shut(Rule { host, address, direction, signature, rate: None, until })?;
+        }
+        Ok(())
+    }
+
     /// Runs a program so many times; returns nanoseconds of this thread's CPU time for one.
-    pub(crate) fn run(&mut self, name: &str, frame: &[u8], repeat: u32) -> anyhow::Result<f64> {
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        frame: &[u8],
+        repeat: u32,
+        verdict: u32,
+    ) -> anyhow::Result<f64> {
         // Copies of the last run would fill the ring, and a full ring is cheaper.
         while self.samples.next().is_some() {}
         let program: &Xdp = self.ebpf.program(name).context("no such program")?.try_into()?;
@@ -180,8 +210,8 @@ impl Programs {
         let before = thread_cpu();
         let result = program.test_run(options)?;
         let spent = thread_cpu().saturating_sub(before);
-        if result.return_value != XDP_PASS {
-            bail!("`{name}` returned {}, not XDP_PASS", result.return_value);
+        if result.return_value != verdict {
+            bail!("`{name}` returned {}, not {verdict}", result.return_value);
         }
         Ok(spent.as_secs_f64() * 1e9 / f64::from(repeat))
     }
@@ -196,8 +226,13 @@ impl Programs {
     }
 }
 
+/// `XDP_DROP` (linux/bpf.h).
+pub(crate) const XDP_DROP: u32 = 1;
 /// `XDP_PASS` (linux/bpf.h).
-const XDP_PASS: u32 = 2;
+pub(crate) const XDP_PASS: u32 = 2;
+
+/// Rules for all hosts of the smallest layout.
+const GATES: Gates = Gates { hosts: 1024, outgoing: false };
 
 /// A UDP packet for an IPv4 host: 60 bytes, the shortest frame there is.
 pub(crate) fn frame4() -> Vec<u8> {
@@ -219,12 +254,19 @@ const fn usual_room(hosts: u32) -> u32 {
     if hosts <= USUAL_MOST { hosts + hosts / 8 } else { 1 }
 }
 
+fn mapping(
+    ebpf: &Ebpf,
+    name: &'static str,
+    bytes: u64,
+    writable: bool,
+) -> anyhow::Result<Arc<Mapping>> {
+    let Some(Map::Array(data)) = ebpf.map(name) else { bail!("no map `{name}`") };
+    let bytes = usize::try_from(bytes)?;
+    Ok(Arc::new(Mapping::of_map(name, data.fd().as_fd(), bytes, writable)?))
+}
+
 fn parts(ebpf: &Ebpf, shape: Shape) -> anyhow::Result<(Lines, Directory, Flags, Limits)> {
-    let mapping = |name: &'static str, bytes: u64, writable| {
-        let Some(Map::Array(data)) = ebpf.map(name) else { bail!("no map `{name}`") };
-        let bytes = usize::try_from(bytes)?;
-        Ok(Arc::new(Mapping::of_map(name, data.fd().as_fd(), bytes, writable)?))
-    };
+    let mapping = |name, bytes, writable| mapping(ebpf, name, bytes, writable);
     let writers: NonZeroU32 = shape.writers;
     let lines = u64::from(writers.get()) * 2 * u64::from(shape.slots) * 64;
     let directory = Directory::new(

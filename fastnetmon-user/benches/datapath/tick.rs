@@ -13,7 +13,7 @@ use fastnetmon_user::verdicts::{Judge, Policy};
 
 use crate::Effort;
 use crate::machine::{cpus, median, on_cpu, quiet_cpu, thread_cpu};
-use crate::programs::{Layout, Programs, frame4};
+use crate::programs::{Layout, Programs, XDP_PASS, frame4};
 use crate::report::{Must, Report, Row};
 
 /// Measures the tick at both sizes, everybody active and everybody idle.
@@ -68,7 +68,7 @@ fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> 
     let (mut active, mut idle) = (Vec::new(), Vec::new());
     for round in 0..=effort.of(7, 2) {
         for cpu in 0..cpus() {
-            on_cpu(cpu, || programs.run("walk4", &frame, layout.hosts()))?;
+            on_cpu(cpu, || programs.run("walk4", &frame, layout.hosts(), XDP_PASS))?;
         }
         for (moved, times) in [(true, &mut active), (false, &mut idle)] {
             now = now + Duration::from_secs(1);

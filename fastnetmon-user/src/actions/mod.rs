@@ -6,12 +6,17 @@
 mod drive;
 mod script;
 mod settings;
+mod xdp_drop;
 
 use std::time::Duration;
 
 pub use self::drive::{Crew, Deed, Overflow};
 pub use self::script::Script;
 pub use self::settings::{Seconds, Settings, Workers};
+pub use self::xdp_drop::{
+    Common, Hosts, Lifetime, Mode as DropMode, Percent, Settings as XdpDropSettings, XdpDrop,
+    tightest,
+};
 use crate::verdicts::Verdict;
 
 /// Something that can be done about a verdict.

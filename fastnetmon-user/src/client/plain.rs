@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::control::{Ban, Host, Status, Traffic};
+use crate::control::{Ban, Dropping, Host, Status, Traffic};
 
 /// By what hosts are ordered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,6 +51,10 @@ impl fmt::Display for Screen<'_> {
         writeln!(f, "Packets received:\t{}", packets.received)?;
         writeln!(f, "Packets dropped:\t{}", packets.dropped)?;
         writeln!(f, "Packets dropped:\t{} %", percent(packets.dropped, packets.received))?;
+        if totals.dropped.packets > 0 {
+            let Traffic { packets, pps, .. } = totals.dropped;
+            writeln!(f, "Dropped by ban:\t\t{packets}, now {pps} pps")?;
+        }
         if !bans.is_empty() {
             writeln!(f, "\nBan list:\n{}", self::bans(bans).trim_end())?;
         }
@@ -79,9 +83,14 @@ fn table(
 /// The ban list, a line each.
 pub fn bans(bans: &[Ban]) -> String {
     let mut lines = String::new();
-    for Ban { ip, pps, direction, .. } in bans {
+    for Ban { ip, pps, direction, drop, .. } in bans {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(lines, "{ip}/{pps} pps {}", direction.name());
+        let _infallible = write!(lines, "{ip}/{pps} pps {}", direction.name());
+        if let Some(Dropping { what, dropped, .. }) = drop {
+            let Traffic { packets, pps, .. } = dropped;
+            let _infallible = write!(lines, "\tdropped: {what}, {packets} packets, now {pps} pps");
+        }
+        lines.push('\n');
     }
     lines
 }
@@ -118,6 +127,7 @@ mod tests {
                 outgoing: traffic(133_265, 952),
                 internal: traffic(0, 0),
                 other: traffic(1815, 9),
+                dropped: Traffic::default(),
             },
             packets: Packets { received: 6_516_913_578, dropped: 0, ..Packets::default() },
             hosts: Hosts {
@@ -138,6 +148,7 @@ mod tests {
                 cause: "threshold".to_owned(),
                 since: 0,
                 until: None,
+                drop: None,
             }],
             ..Status::default()
         }

@@ -20,6 +20,7 @@ pub(super) struct Arguments {
 pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
     let input = |error: &dyn std::error::Error| Failure::Input(error.to_string());
     let settings = Settings::read(&arguments.config).map_err(|error| input(&error))?;
+    daemon::check_drops(&settings).map_err(|error| input(&error))?;
     let guarded = networks::read(&settings.networks).map_err(|error| input(&error))?;
     let (plan, _) = networks::Plan::new(&guarded.ours, settings.networks.ipv6_hosts)
         .map_err(|error| input(&error))?;

@@ -15,7 +15,7 @@ use crate::capture::RoleName;
 use crate::commands::{Failure, say};
 use crate::counters::{Counters, House, Reading};
 use crate::daemon::{Settings, clock};
-use crate::kernel::{self, Frozen, KernelError, Object, Support};
+use crate::kernel::{self, Frozen, Gates, KernelError, Object, Support};
 use crate::model::{Class, Tally, Unparsed};
 use crate::networks::{self, Occupant, Plan, Territory};
 
@@ -82,6 +82,7 @@ impl Bench {
             sparse_every: 0,
             decapsulate: settings.capture.decapsulate,
             load_bytes: support.load_bytes,
+            gate: Gates::NONE,
         };
         let (object, parts, ..) = kernel::load(frozen).map_err(|error| input(&error))?;
         let counters = Counters::new(vec![parts.lines], clock::now());

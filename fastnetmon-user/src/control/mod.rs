@@ -16,7 +16,7 @@ pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
 pub use self::settings::Settings;
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The daemon's first line.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -136,6 +136,9 @@ pub struct Totals {
     pub internal: Traffic,
     /// Touching none of our hosts.
     pub other: Traffic,
+    /// Of what came in and went out: what `xdp_drop` dropped.
+    #[serde(default)]
+    pub dropped: Traffic,
 }
 
 /// One kind of traffic.
@@ -210,6 +213,22 @@ pub struct Ban {
     pub since: u64,
     /// Seconds since 1970, at the earliest; `null`: until an operator ends it.
     pub until: Option<u64>,
+    /// What the kernel drops of it; `null`: nothing.
+    #[serde(default)]
+    pub drop: Option<Dropping>,
+}
+
+/// What the kernel drops of a banned host's traffic.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Dropping {
+    /// Of what: `everything`, or the signature in words.
+    pub what: String,
+    /// Packets a second of that which pass all the same.
+    pub rate_pps: u32,
+    /// Seconds since 1970: when the kernel ends it by itself.
+    pub until: u64,
+    /// What was dropped since the ban.
+    pub dropped: Traffic,
 }
 
 /// IPv6 hosts with lines of their own.

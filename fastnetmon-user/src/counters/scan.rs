@@ -126,6 +126,11 @@ impl Reading {
     pub fn of(&self, host: HostId, direction: Direction) -> Counts {
         Gain::find(&self.gains, host, direction).map(Gain::counts).unwrap_or_default()
     }
+
+    /// What was dropped of this host's.
+    pub fn dropped(&self, host: HostId, direction: Direction) -> Tally {
+        Gain::find(&self.gains, host, direction).map(Gain::dropped).unwrap_or_default()
+    }
 }
 
 /// The lines of one set of tables and what they held at the last reading.

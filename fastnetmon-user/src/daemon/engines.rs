@@ -14,8 +14,8 @@ use crate::capture::{
     NflogEngine, PcapEngine, PfRingEngine, PfRingOpened, RoleName, XdpEngine,
 };
 use crate::counters::Counters;
-use crate::daemon::{Settings, StartError, clock, privileges};
-use crate::kernel::{self, ANY, Attached, Egress, Frozen, Mode, Port, Role, Support};
+use crate::daemon::{Settings, StartError, clock, drops, privileges};
+use crate::kernel::{self, ANY, Attached, Egress, Frozen, Gate, Mode, Port, Role, Support};
 use crate::model::{Direction, Moment};
 use crate::networks::{Plan, PrefixSet, Territory};
 use crate::tables::{self, Entry, Limits, Parts, Row, Shape};
@@ -34,6 +34,8 @@ pub(super) struct Chosen {
     pub(super) territory: Territory,
     /// Programs in the kernel, where there are any.
     pub(super) attached: Option<Attached>,
+    /// The right to have packets dropped, where that is wanted.
+    pub(super) gate: Option<Gate>,
     pub(super) eyes: Eyes,
 }
 
@@ -118,7 +120,13 @@ fn in_kernel(
         sparse_every: capture.sparse_every,
         decapsulate: capture.decapsulate,
         load_bytes: support.load_bytes,
+        gate: drops::gates(settings),
     })?;
+    if settings.xdp_drop.outgoing && egress(capture.egress, support) == Egress::Clsact {
+        return Err(StartError::DropByFilter);
+    }
+    let gate =
+        if drops::is_wanted(settings) { Some(object.gate(parts.flags.clone())?) } else { None };
     let is_mirror = capture.role == RoleName::Mirror;
     if is_mirror {
         parts.flags = parts.flags.redirecting();
@@ -140,6 +148,7 @@ fn in_kernel(
         counters,
         territory,
         attached: Some(attached),
+        gate,
         eyes: Eyes::Kernel(Box::new(XdpEngine::new(rings)), takers.map(Box::new)),
     })
 }
@@ -190,6 +199,10 @@ fn in_packet_sockets(
     ours: &PrefixSet,
     reason: String,
 ) -> Result<Chosen, StartError> {
+    if drops::is_wanted(settings) {
+        let engine = AfPacketEngine::NAME;
+        return Err(StartError::DropWithout { engine, reason: Some(reason) });
+    }
     let threads = threads(settings);
     in_threads(settings, ports, ours, reason, threads, || {
         AfPacketEngine::open(ports, threads, clock::now).map(Own::AfPacket)
@@ -255,6 +268,7 @@ fn in_threads(
         counters,
         territory,
         attached: None,
+        gate: None,
         eyes: Eyes::Own(own, rows),
     })
 }

@@ -10,6 +10,7 @@
 pub mod clock;
 mod containers;
 mod control;
+mod drops;
 mod engines;
 mod exports;
 mod logging;
@@ -22,6 +23,7 @@ mod tick;
 
 use tracing::info;
 
+pub use self::drops::check as check_drops;
 pub use self::engines::shape;
 pub use self::logging::{Log, start as start_logging};
 pub use self::pipeline::StartError;

@@ -23,12 +23,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::actions::{Crew, Script};
+use crate::actions::{Crew, Script, XdpDrop};
 use crate::capture::{CaptureError, Engine, EngineName, Polled, RoleName};
 use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
 use crate::daemon::containers::{self, Containers};
 use crate::daemon::control::Door;
+use crate::daemon::drops::{self, Drops};
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
@@ -87,6 +88,30 @@ pub enum StartError {
         /// Rows.
         writers: u32,
     },
+    /// Packets are to be dropped, and nothing there can drop them.
+    #[error(
+        "`xdp_drop` needs the engine `xdp` or `xdp_generic`, and it is `{engine}`{}: set `engine` in \
+         `[capture]`, or leave `xdp_drop` off",
+        reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
+    DropWithout {
+        /// The engine.
+        engine: &'static str,
+        /// Why it is that one.
+        reason: Option<String>,
+    },
+    /// Packets are to be dropped where there are only copies.
+    #[error(
+        "`xdp_drop` does nothing at a mirror port, which shows copies: leave it off, or watch the \
+         uplink itself with `role = \"uplink\"`"
+    )]
+    DropCopies,
+    /// What leaves is to be dropped, by a filter that a killed agent leaves behind.
+    #[error(
+        "`outgoing` in `[xdp_drop]` needs TCX (Linux 6.6): a `clsact` filter would go on dropping \
+         after the agent was killed; set it to false"
+    )]
+    DropByFilter,
     /// The control socket cannot be made.
     #[error("control socket `{}`: {reason}", path.display())]
     Socket {
@@ -138,6 +163,7 @@ pub(super) struct Running {
 /// Does everything that can fail, then starts the threads.
 pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let ports = ports(settings)?;
+    drops::check(settings)?;
     let guarded = networks::read(&settings.networks)?;
     for remark in &guarded.remarks {
         info!("{remark}.");
@@ -154,8 +180,16 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         .map_err(|source| StartError::System { what: "listen for signals", source })?;
     let door = Door::open(&settings.control.socket)?;
 
-    let Chosen { engine, reason, evidence: shown_by, counters, mut territory, attached, eyes } =
-        engines::choose(settings, &ports, &ours)?;
+    let Chosen {
+        engine,
+        reason,
+        evidence: shown_by,
+        counters,
+        mut territory,
+        attached,
+        gate,
+        eyes,
+    } = engines::choose(settings, &ports, &ours)?;
     territory.name(named);
 
     let evidence = Arc::new(Evidence::default());
@@ -195,6 +229,12 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     )
     .map_err(system("start the action threads"))?;
     let (told, exports) = exports::prepare(settings)?;
+    let drops = gate.map(|gate| XdpDrop::new(gate, settings.xdp_drop.clone()));
+    let dropping = drops
+        .as_ref()
+        .map(|drops| Crew::start(drops, 1, Duration::from_secs(1), &deeds))
+        .transpose()
+        .map_err(system("start the action threads"))?;
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -204,6 +244,8 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
         crew,
+        drops: Drops::new(drops),
+        dropping,
         lost_notices: Arc::clone(&lost_notices),
         rings: rings.clone(),
         taker: Arc::clone(&taker),

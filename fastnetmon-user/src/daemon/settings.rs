@@ -29,6 +29,8 @@ pub struct Settings {
     pub ban: verdicts::BanSettings,
     /// Whom to tell.
     pub notify: actions::Settings,
+    /// What the kernel drops.
+    pub xdp_drop: actions::XdpDropSettings,
     /// Where operators ask.
     pub control: control::Settings,
     /// The page, the API and the metrics.
@@ -156,6 +158,14 @@ mod tests {
         );
         check("[notify]\npackets = 0\n", "conf:2: ");
         check("[notify]\ntimeout_secs = 0\n", "0 is no deadline: it can be 1 to 3600 seconds");
+        check(
+            "[xdp_drop]\nmode = \"all\"\n",
+            "unknown variant `all`, expected `host` or `signature`",
+        );
+        check("[xdp_drop]\ncover_percent = 49\n", "`cover_percent` is 49: it can be 50 to 100");
+        check("[xdp_drop]\nmax_hosts = 0\n", "`max_hosts` is 0: it can be 1 to 16384");
+        check("[xdp_drop]\nmax_secs = 0\n", "`max_secs` is 0: it can be 1 to 604800, a week");
+        check("[xdp_drop]\nrate_pps = -1\n", "conf:2: ");
         check("ban = 5\n", "conf:1: ");
         check("[ban\n", "conf:1: ");
     }

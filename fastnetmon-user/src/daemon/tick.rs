@@ -20,6 +20,7 @@ use crate::capture;
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::containers::Containers;
+use crate::daemon::drops::Drops;
 use crate::daemon::service::Pulse;
 use crate::daemon::{clock, exports};
 use crate::kernel::{self, Interface};
@@ -54,6 +55,9 @@ pub(super) struct Tick {
     pub(super) evidence: Arc<Evidence>,
     pub(super) packets: u32,
     pub(super) crew: Crew,
+    /// What the kernel drops, where it is to drop anything.
+    pub(super) drops: Drops,
+    pub(super) dropping: Option<Crew>,
     pub(super) lost_notices: Arc<AtomicU64>,
     /// The threads that drain the rings, the kernel's or their own.
     pub(super) rings: Vec<Arc<Lookout>>,
@@ -212,6 +216,7 @@ impl State {
         let room = self.rates.let_go(now.since(self.tick.counters.last()));
         self.tick.counters.take_back(room);
         let reading = self.tick.counters.read(now);
+        self.tick.drops.read(&reading, &self.tick.judge);
         let is_late = reading.span > self.tick.longest;
         if is_late {
             self.gaps += 1;
@@ -286,10 +291,13 @@ impl State {
         match verdict {
             Verdict::Ban(ban) => {
                 self.act(Verdict::Ban(ban.clone()));
-                let Tick { evidence, territory, packets, .. } = &mut self.tick;
+                let Tick { evidence, territory, packets, drops, .. } = &mut self.tick;
                 let wanted = usize::try_from(*packets).unwrap_or(usize::MAX);
                 evidence.arm(now, ban.host, ban.address, wanted);
                 territory.arm(ban.host, ban.address, *packets);
+                if drops.concerns(&ban) {
+                    territory.gate(ban.host, ban.address);
+                }
                 let (ip, direction, pps) = (ban.address, ban.direction.name(), ban.pps);
                 match &ban.cause {
                     Cause::Rule { subject, measure, threshold, measured } => {
@@ -309,7 +317,8 @@ impl State {
                 let lasted = now.since(ban.since);
                 let Ban { address, peak_pps, peak_mbps, total, .. } = &ban;
                 let Tally { packets, bytes } = total;
-                info!(ip = %address, ?lasted, peak_pps, peak_mbps, packets, bytes, "The ban is over.");
+                let dropped = self.tick.drops.forget(*address);
+                info!(ip = %address, ?lasted, peak_pps, peak_mbps, packets, bytes, dropped, "The ban is over.");
                 self.act(Verdict::Unban(ban, ending));
             }
             Verdict::Alert(alert) => {
@@ -340,6 +349,13 @@ impl State {
     fn act(&mut self, verdict: Verdict) {
         let (ip, what) = (verdict.about().address(), verdict.name());
         self.note(&verdict);
+        if let Some(dropping) = &self.tick.dropping
+            && verdict.ban().is_some_and(|ban| self.tick.drops.concerns(ban))
+            && let Err(overflow) = dropping.hand(verdict.clone())
+        {
+            self.overflows += 1;
+            error!(%ip, what, error = %overflow, "Packets are not dropped.");
+        }
         if let Err(overflow) = self.tick.crew.hand(verdict) {
             self.overflows += 1;
             error!(%ip, what, error = %overflow, "An action was not taken.");
@@ -405,7 +421,7 @@ impl State {
     /// Bans as they stand now, without waiting for the next reading.
     fn publish_bans(&self) {
         let wall = clock::wall();
-        let bans = self.tick.judge.standing().map(|ban| shown_ban(ban, wall)).collect();
+        let bans = self.tick.judge.standing().map(|ban| self.shown_ban(ban, wall)).collect();
         let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let status = Status { bans, ..Status::clone(&shown) };
         *shown = Arc::new(status);
@@ -447,9 +463,10 @@ impl State {
                 outgoing: traffic(totals.outgoing),
                 internal: traffic(totals.internal),
                 other: traffic(totals.other),
+                dropped: traffic(totals.dropped),
             },
             packets: packets(totals, self.dropped(), &self.tick.taker),
-            bans: judge.standing().map(|ban| shown_ban(ban, wall)).collect(),
+            bans: judge.standing().map(|ban| self.shown_ban(ban, wall)).collect(),
             hosts: control::Hosts {
                 incoming_packets: show(incoming.by_packets),
                 outgoing_packets: show(outgoing.by_packets),
@@ -485,6 +502,10 @@ impl State {
         told.tell(clock::wall(), totals, banned, || territory.names(), health);
     }
 
+    fn shown_ban(&self, ban: &Ban, wall: crate::model::Wall) -> control::Ban {
+        control::Ban { drop: self.tick.drops.shown(ban, wall), ..shown_ban(ban, wall) }
+    }
+
     /// What was lost before it was counted: at the ports, and in rings of our own.
     fn dropped(&self) -> u64 {
         let rings = self.tick.rings.iter();
@@ -492,7 +513,8 @@ impl State {
     }
 
     fn alarms(&self) -> Vec<String> {
-        let mut alarms = Vec::new();
+        let mut alarms: Vec<String> =
+            self.tick.drops.alarm(clock::now(), &self.tick.judge).into_iter().collect();
         for lookout in self.tick.rings.iter().chain([&self.tick.taker]) {
             let broken = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(reason) = broken.as_ref() {
@@ -598,5 +620,6 @@ fn shown_ban(ban: &Ban, wall: crate::model::Wall) -> control::Ban {
         cause: cause(&ban.cause).to_owned(),
         since: wall.unix_secs(ban.since),
         until: ban.until.map(|until| wall.unix_secs(until)),
+        drop: None,
     }
 }

@@ -7,6 +7,7 @@
 //! the kernel takes them off when the process ends, however it ends.
 
 mod error;
+mod gate;
 mod knobs;
 mod links;
 mod object;
@@ -18,6 +19,7 @@ mod support;
 use std::num::NonZeroU32;
 
 pub use self::error::KernelError;
+pub use self::gate::{Gate, GateFull, Gates, Rule};
 pub use self::knobs::{Knob, Setting};
 pub use self::object::{Frozen, Object};
 pub use self::ports::{

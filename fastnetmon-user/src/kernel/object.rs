@@ -11,9 +11,10 @@ use aya::maps::{HashMap, Map, RingBuf, XskMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use fastnetmon_common::ABI_VERSION;
-use fastnetmon_common::abi::{global, map, program};
+use fastnetmon_common::abi::{GATE_INCOMING, GATE_OUTGOING, global, map, program};
+use fastnetmon_common::gate::RULE_WORDS;
 
-use crate::kernel::{KernelError, Rings, Sockets};
+use crate::kernel::{Gate, Gates, KernelError, Rings, Sockets};
 use crate::tables::{Directory, Flags, Limits, Lines, Mapping, Parts, Shape};
 
 static BYTES: &[u8] = aya::include_bytes_aligned!(env!("FASTNETMON_OBJECT"));
@@ -29,6 +30,8 @@ pub struct Frozen {
     pub decapsulate: bool,
     /// The kernel has `bpf_xdp_load_bytes` (Linux 5.18).
     pub load_bytes: bool,
+    /// What may be dropped.
+    pub gate: Gates,
 }
 
 /// The loaded object.
@@ -36,6 +39,7 @@ pub struct Frozen {
 pub struct Object {
     ebpf: Ebpf,
     shape: Shape,
+    gate: Gates,
 }
 
 /// How long one window shall last, about.
@@ -57,8 +61,13 @@ impl Object {
     }
 
     fn load_with(frozen: Frozen, window_shift: u32) -> Result<Self, KernelError> {
-        let Frozen { shape, sparse_every, decapsulate, load_bytes } = frozen;
+        let Frozen { shape, sparse_every, decapsulate, load_bytes, gate } = frozen;
         let (decapsulate, load_bytes) = (u32::from(decapsulate), u32::from(load_bytes));
+        let looked_at = match gate {
+            Gates { hosts: 0, .. } => 0,
+            Gates { outgoing: false, .. } => GATE_INCOMING,
+            Gates { outgoing: true, .. } => GATE_INCOMING | GATE_OUTGOING,
+        };
         let lines = shape.writers.get() * 2 * shape.slots;
         let bucket_mask = shape.buckets - 1;
         let ebpf = EbpfLoader::new()
@@ -69,13 +78,15 @@ impl Object {
             .override_global(global::DECAPSULATE, &decapsulate, true)
             .override_global(global::LOAD_BYTES, &load_bytes, true)
             .override_global(global::SEED, &shape.seed, true)
+            .override_global(global::GATE, &looked_at, true)
             .map_max_entries(map::LINES, lines)
             .map_max_entries(map::T2, shape.elements)
             .map_max_entries(map::BUCKETS, shape.buckets)
             .map_max_entries(map::FLAGS, shape.slots)
+            .map_max_entries(map::RULES, gate.rules())
             .load(BYTES)
             .map_err(refused)?;
-        Ok(Self { ebpf, shape })
+        Ok(Self { ebpf, shape, gate })
     }
 
     /// The tables behind the maps.
@@ -126,6 +137,15 @@ impl Object {
             #[cfg(feature = "ebpf-log")]
             log,
         ))
+    }
+
+    /// The right to have packets dropped, over the flag words of the same tables.
+    ///
+    /// # Errors
+    /// When the rules cannot be mapped.
+    pub fn gate(&self, flags: Flags) -> Result<Gate, KernelError> {
+        let bytes = u64::from(self.gate.rules()) * RULE_WORDS as u64 * 8;
+        Ok(Gate::new(self.mapping(map::RULES, bytes, true)?, flags, self.gate))
     }
 
     /// Where AF_XDP sockets are told to the programs. It can be taken once.
@@ -186,6 +206,25 @@ impl Object {
         Ok(result.return_value)
     }
 
+    /// Runs an XDP program that is loaded so many times on one frame, beside other threads that do.
+    /// Returns its last verdict.
+    ///
+    /// # Errors
+    /// When there is no such program, or the kernel refuses the frame.
+    pub fn repeat_xdp(
+        &self,
+        name: &'static str,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<u32, KernelError> {
+        let program = self.ebpf.program(name).ok_or(KernelError::Missing { name })?;
+        let program: &Xdp =
+            program.try_into().map_err(|_other_kind| KernelError::Missing { name })?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let result = program.test_run(options).map_err(|error| refused(error.into()))?;
+        Ok(result.return_value)
+    }
+
     /// Runs a classifier on one frame, with a `struct __sk_buff` beside it, and returns its verdict.
     ///
     /// # Errors
@@ -235,7 +274,7 @@ fn jiffies_per_second() -> Result<u32, KernelError> {
     let shape =
         Shape { writers: std::num::NonZeroU32::MIN, slots: 256, elements: 1, buckets: 1, seed: 0 };
     let mut object = Object::load_with(
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true },
+        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE },
         0,
     )?;
     let span = Duration::from_millis(48);

@@ -6,6 +6,7 @@ mod counts;
 mod host;
 mod moment;
 mod seen;
+mod signature;
 
 pub use fastnetmon_common::class::{Class, Direction, Sides, Unparsed};
 
@@ -13,3 +14,4 @@ pub use self::counts::{Counts, Load, Loads, PerSecond, Tally};
 pub use self::host::{HostId, Prefix, PrefixError};
 pub use self::moment::{Moment, Wall};
 pub use self::seen::Seen;
+pub use self::signature::Signature;

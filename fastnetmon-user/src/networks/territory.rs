@@ -25,7 +25,9 @@ pub struct Territory {
     directories: Vec<Directory>,
     flags: Vec<Flags>,
     armed: BTreeSet<IpAddr>,
-    /// How many armed hosts may share a directory entry.
+    /// Hosts of whose traffic something may be dropped.
+    gated: BTreeSet<IpAddr>,
+    /// How many armed or gated hosts may share a directory entry.
     sharing: HashMap<Shared, u32>,
     /// IPv6 hosts that are listed one by one: they keep their lines whatever they do.
     named: BTreeSet<u128>,
@@ -56,7 +58,7 @@ impl Applied {
     }
 }
 
-/// Armed hosts that may be led to by one entry: those of a /24, those of an IPv6 prefix.
+/// Flagged hosts that may be led to by one entry: those of a /24, those of an IPv6 prefix.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Shared {
     Block(u32),
@@ -86,6 +88,7 @@ impl Territory {
             directories,
             flags,
             armed: BTreeSet::new(),
+            gated: BTreeSet::new(),
             sharing: HashMap::new(),
             named: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -178,8 +181,8 @@ impl Territory {
         for flags in &self.flags {
             flags.arm(host, packets);
         }
-        if self.armed.insert(address) {
-            *self.sharing.entry(self.shared(address)).or_default() += 1;
+        if self.armed.insert(address) && !self.gated.contains(&address) {
+            self.share(address);
         }
         self.flag(address, true);
     }
@@ -192,6 +195,26 @@ impl Territory {
         for flags in &self.flags {
             flags.disarm(host);
         }
+        if !self.gated.contains(&address) {
+            self.unshare(address);
+        }
+    }
+
+    /// Has the programs ask the gate about this host's packets. It keeps its line until
+    /// [`Territory::release`]. What is dropped is the gate's business.
+    pub fn gate(&mut self, host: HostId, address: IpAddr) {
+        self.residents.pin(host.0, true);
+        if self.gated.insert(address) && !self.armed.contains(&address) {
+            self.share(address);
+        }
+        self.flag(address, true);
+    }
+
+    fn share(&mut self, address: IpAddr) {
+        *self.sharing.entry(self.shared(address)).or_default() += 1;
+    }
+
+    fn unshare(&mut self, address: IpAddr) {
         // One entry leads to many hosts: while one of them is armed, the bit stays.
         let shared = self.shared(address);
         let left = self.sharing.get(&shared).map_or(0, |count| count.saturating_sub(1));
@@ -212,8 +235,11 @@ impl Territory {
         }
     }
 
-    /// Lets an IPv6 host's line be lent to others again.
+    /// Ends the gate's business with this host, and lets an IPv6 host's line be lent to others again.
     pub fn release(&mut self, host: HostId, address: IpAddr) {
+        if self.gated.remove(&address) && !self.armed.contains(&address) {
+            self.unshare(address);
+        }
         let named = matches!(address, IpAddr::V6(address)
             if self.named.contains(&u128::from(address))
                 || self.plan.singles().any(|single| single == u128::from(address)));
@@ -257,9 +283,9 @@ impl Territory {
         self.write(&writes);
         self.change_residents(guarded, &held);
         self.sharing.clear();
-        for &armed in &self.armed {
-            self.flag(armed, true);
-            *self.sharing.entry(self.shared(armed)).or_default() += 1;
+        for &flagged in self.armed.union(&self.gated) {
+            self.flag(flagged, true);
+            *self.sharing.entry(self.shared(flagged)).or_default() += 1;
         }
         Ok(applied)
     }
@@ -284,7 +310,8 @@ impl Territory {
         // Named no more, but within a network: a host like any other.
         for address in before.difference(&lasting) {
             let host = IpAddr::V6(Ipv6Addr::from(*address));
-            let is_needed = self.armed.contains(&host) || held.contains(&host);
+            let is_needed =
+                self.armed.contains(&host) || self.gated.contains(&host) || held.contains(&host);
             if let Some(slot) = self.residents.slot(*address).filter(|_| !is_needed) {
                 self.residents.pin(slot, false);
             }
@@ -414,10 +441,19 @@ mod tests {
         for (line, host) in lines.into_iter().zip(hosts) {
             territory.arm(line, host.into(), 9);
         }
-        // Armed twice is armed once.
+        // Armed twice is armed once, and gated beside it is no other reason.
+        territory.gate(lines[0], hosts[0].into());
         territory.arm(lines[0], hosts[0].into(), 9);
         territory.disarm(lines[0], hosts[0].into());
         assert!(flagged());
+        territory.disarm(lines[1], hosts[1].into());
+        assert!(flagged(), "gated still");
+        territory.release(lines[0], hosts[0].into());
+        assert!(!flagged());
+        territory.gate(lines[1], hosts[1].into());
+        territory.arm(lines[1], hosts[1].into(), 9);
+        territory.release(lines[1], hosts[1].into());
+        assert!(flagged(), "armed still");
         territory.disarm(lines[1], hosts[1].into());
         assert!(!flagged());
     }

@@ -49,6 +49,8 @@ pub struct Totals {
     pub internal: Channel,
     /// Touching none of our hosts.
     pub other: Channel,
+    /// Of what came in and went out: what we dropped.
+    pub dropped: Channel,
     /// Frames without an IP header that can be read, by reason.
     pub unparsed: [Tally; Unparsed::REASONS],
     /// Frames that carry more than their IP packet.
@@ -237,7 +239,9 @@ impl RateTable {
 
     fn take_totals(&mut self, reading: &Reading) {
         let (mut incoming, mut outgoing) = (Tally::default(), Tally::default());
+        let mut dropped = Tally::default();
         for gain in &reading.gains {
+            dropped += gain.dropped();
             match gain.direction {
                 Direction::Incoming => incoming += gain.total(),
                 Direction::Outgoing => outgoing += gain.total(),
@@ -268,6 +272,7 @@ impl RateTable {
         totals.outgoing.take(outgoing, reading.span);
         totals.internal.take(internal, reading.span);
         totals.other.take(other, reading.span);
+        totals.dropped.take(dropped, reading.span);
         for (total, new) in totals.unparsed.iter_mut().zip(unparsed) {
             *total += new;
         }
@@ -279,7 +284,8 @@ impl RateTable {
 }
 
 impl Channel {
-    fn take(&mut self, new: Tally, span: Duration) {
+    /// Takes what came within the last reading.
+    pub fn take(&mut self, new: Tally, span: Duration) {
         self.total += new;
         self.per_second = new.per_second(span);
     }

@@ -73,7 +73,7 @@ mod sockets {
     use fastnetmon_common::abi::{Hint, Stranger, program};
     use fastnetmon_user::capture::{AfXdpEngine, Engine as _, Frame as Seen, Intake, Sample};
     use fastnetmon_user::control::{Request, Way};
-    use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Object, Port, Role};
+    use fastnetmon_user::kernel::{self, Egress, Frozen, Gates, Mode, Object, Port, Role};
     use fastnetmon_user::model::{HostId, Moment, Prefix, Sides};
     use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
     use fastnetmon_user::tables::{Parts, Shape};
@@ -117,7 +117,7 @@ mod sockets {
     }
 
     fn frozen(shape: Shape) -> Frozen {
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true }
+        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE }
     }
 
     /// The programs with `192.0.2.0/24`, of a mirror port, and the victim's line.

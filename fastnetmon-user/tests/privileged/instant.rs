@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastnetmon_user::counters::Counters;
 use fastnetmon_user::daemon::clock;
-use fastnetmon_user::kernel::{self, Frozen, Mode, Port, Role};
+use fastnetmon_user::kernel::{self, Frozen, Gates, Mode, Port, Role};
 use fastnetmon_user::model::Prefix;
 use fastnetmon_user::networks::{Guarded, Plan, PrefixSet, Territory};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -116,7 +116,8 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
     let (mut plan, mut writes) = Plan::new(&all, 64).unwrap();
     writes.extend(plan.replace(&plans[0]).unwrap());
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-    let frozen = Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true };
+    let frozen =
+        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE };
 
     let counted = lab
         .run_inside(|| {
