@@ -76,7 +76,7 @@ const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// Programs that are needed, and the Debian package each of them is in. The last ones build the C that
 /// `xsk-rs` brings (feature `af-xdp` of the agent); `clang` is also the library that reads its headers.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -86,6 +86,12 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("m4", "m4"),
     ("make", "make"),
     ("pkg-config", "pkg-config"),
+    ("curl", "curl"),
+    // Databases that the exports are tried on; the tests start their own.
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("influxd", "influxdb"),
+    ("clickhouse-server", "clickhouse-server"),
 ];
 
 /// Headers the same C needs, and the one of the engine `pcap`, with their packages.

@@ -67,6 +67,17 @@ impl Agent {
         threshold: u32,
         engine: &str,
     ) -> anyhow::Result<Self> {
+        Self::start_with(lab, networks, threshold, engine, "")
+    }
+
+    /// The same, with other sections in its configuration.
+    pub(crate) fn start_with(
+        lab: &Lab,
+        networks: &str,
+        threshold: u32,
+        engine: &str,
+        sections: &str,
+    ) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("fnm-bench-{}", std::process::id()));
         fs::create_dir_all(folder.join(CALLS))?;
         let at = |name: &str| folder.join(name);
@@ -78,7 +89,7 @@ impl Agent {
         }
         let config = format!(
             "[capture]\nengine = '{engine}'\n[networks]\nlist = '{}'\nwhitelist = '{}'\n[thresholds]\npps = {threshold}\n\
-             [notify]\nscript = '{}'\n[control]\nsocket = '{}'\n",
+             [notify]\nscript = '{}'\n[control]\nsocket = '{}'\n{sections}",
             at("networks_list").display(),
             at("networks_whitelist").display(),
             hook.display(),

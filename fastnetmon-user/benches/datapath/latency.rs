@@ -28,10 +28,21 @@ const THRESHOLD: u32 = 30_000;
 /// Measures the latency of so many floods.
 pub(crate) fn measure(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     Report::chapter("detection (the agent in a lab, a flood from zero)");
+    measure_with(object, effort, report, "", "")
+}
+
+/// The same, of an agent with other sections in its configuration.
+pub(crate) fn measure_with(
+    object: &[u8],
+    effort: Effort,
+    report: &mut Report,
+    sections: &str,
+    circumstance: &str,
+) -> anyhow::Result<()> {
     let runs = effort.of(20, 3);
     let lab = Lab::new("bench")?;
     let mut generator = Generator::new(&lab, object)?;
-    let agent = Agent::start(&lab, "192.0.2.0/24\n", THRESHOLD)?;
+    let agent = Agent::start_with(&lab, "192.0.2.0/24\n", THRESHOLD, "xdp", sections)?;
     let mut late = Vec::new();
     for run in 1..=runs {
         let victim = Ipv4Addr::new(192, 0, 2, u8::try_from(run)?);
@@ -47,7 +58,7 @@ pub(crate) fn measure(object: &[u8], effort: Effort, report: &mut Report) -> any
     let what = "first packet → script started, less threshold ÷ rate";
     for (which, value, most) in [("median", median(late), 20.0), ("worst", worst, 120.0)] {
         report.add(Row {
-            what: format!("{what}, {which}"),
+            what: format!("{what}, {which}{circumstance}"),
             value,
             unit: "ms",
             must: Must::AtMost(most),

@@ -1,7 +1,8 @@
 //! What the data path costs, beside what it must reach: `cargo xtask bench`.
 //!
 //! In this order: what a packet costs in the kernel ([`packets`]), what a tick costs in the agent
-//! ([`tick`]), how soon an attack is found ([`latency`]), what a flood does to an agent ([`flood`]), what each engine takes of it ([`engines`]).
+//! ([`tick`]), how soon an attack is found ([`latency`]), what a flood does to an agent ([`flood`]),
+//! what each engine takes of it ([`engines`]), what exports cost ([`exports`]).
 //! The first two load the programs themselves ([`programs`]); the others run the agent as it is
 //! shipped ([`agent`]) in a lab, against a [`generator`].
 //!
@@ -17,6 +18,7 @@
 mod agent;
 mod cache;
 mod engines;
+mod exports;
 mod flood;
 mod generator;
 mod latency;
@@ -65,6 +67,7 @@ enum Part {
     Latency,
     Flood,
     Engines,
+    Exports,
 }
 
 /// How long to measure.
@@ -128,6 +131,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted(Part::Engines) {
         engines::measure(&object, effort, &mut report)?;
+    }
+    if wanted(Part::Exports) {
+        exports::measure(&object, effort, &mut report)?;
     }
     println!("{}", report.verdict());
     if let Some(file) = &arguments.json {

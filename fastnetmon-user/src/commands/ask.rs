@@ -185,6 +185,13 @@ fn sentences(status: &control::Status) -> String {
     let control::Packets { redirected, samples_lost, .. } = packets;
     lines.push(format!("evidence  by {evidence}, {redirected} redirected, {samples_lost} lost"));
     lines.push(format!("bans      {}", status.bans.len()));
+    for export in &status.exports {
+        let control::Export { name, to, up, sent, lost, uncertain, waiting, .. } = export;
+        let how = if *up { "works" } else { "does not work" };
+        lines.push(format!(
+            "export    {name} {to} {how}, {sent} sent, {lost} lost, {uncertain} uncertain, {waiting} waiting"
+        ));
+    }
     lines.extend(status.alarms.iter().map(|alarm| format!("alarm     {alarm}")));
     lines.join("\n")
 }

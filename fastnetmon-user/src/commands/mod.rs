@@ -6,6 +6,7 @@
 mod ask;
 mod check;
 mod explain;
+mod export;
 mod migrate;
 mod papers;
 mod replay;
@@ -42,6 +43,8 @@ enum Command {
     Unban(ask::Unban),
     /// Read a configuration and its networks, and say what would be in force
     Check(check::Arguments),
+    /// What databases need before they can be told
+    Export(export::Arguments),
     /// What the programs count each frame of a capture file as (root)
     Explain(explain::Arguments),
     /// Make our configuration of the incumbent's, and say what becomes of each key
@@ -82,6 +85,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Ban(arguments) => ask::ban(&arguments),
         Command::Unban(arguments) => ask::unban(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Export(arguments) => export::export(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Migrate(arguments) => migrate::migrate(&arguments),
         Command::Tune(arguments) => tune::tune(&arguments),

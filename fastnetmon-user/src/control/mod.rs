@@ -123,6 +123,36 @@ pub struct Status {
     pub tick_micros: u64,
     /// What an operator should know, in sentences.
     pub alarms: Vec<String>,
+    /// Databases that are told.
+    #[serde(default)]
+    pub exports: Vec<Export>,
+}
+
+/// A database that is told.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Export {
+    /// `redis`, `graphite`, `influxdb` or `clickhouse`.
+    pub name: String,
+    /// Where it is.
+    pub to: String,
+    /// Does it work?
+    pub up: bool,
+    /// What was wrong last.
+    pub error: Option<String>,
+    /// Lines, rows or commands that arrived.
+    pub sent: u64,
+    /// Those that never will.
+    pub lost: u64,
+    /// Those that may have arrived or not, and are not sent again.
+    pub uncertain: u64,
+    /// Those that wait.
+    pub waiting: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Bytes of traffic that were not counted, of an export that counts traffic.
+    pub lost_traffic_bytes: u64,
+    /// Reports that found it busy.
+    pub missed: u64,
 }
 
 /// The four kinds of traffic.

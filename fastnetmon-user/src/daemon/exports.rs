@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use crate::control::{Reply, Request, Status, Way};
+use crate::daemon::sinks::Sinks;
 use crate::daemon::tick::Wish;
 use crate::daemon::{Settings, StartError, clock, control};
 use crate::model::Direction;
@@ -35,14 +36,22 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) fn prepare(settings: &Settings) -> Result<(Gatherer, Option<Exports>), StartError> {
     let wants = Arc::new(Wants::default());
     let web = web::Door::open(&settings.web)?;
-    if web.is_none() {
-        return Ok((Gatherer::new(wants, None), None));
+    let sinks = Sinks::new(settings, &wants)?;
+    let standings = sinks.standings();
+    if web.is_none() && standings.is_empty() {
+        return Ok((Gatherer::new(wants, None, standings), None));
     }
     let (hand, rounds) = mpsc::channel(ROUNDS);
     let configuration = serde_json::to_value(settings).unwrap_or_default();
-    let exports =
-        Exports { wants: Arc::clone(&wants), rounds, book: Arc::default(), web, configuration };
-    Ok((Gatherer::new(wants, Some(hand)), Some(exports)))
+    let exports = Exports {
+        wants: Arc::clone(&wants),
+        rounds,
+        book: Arc::default(),
+        web,
+        configuration,
+        sinks,
+    };
+    Ok((Gatherer::new(wants, Some(hand), standings), Some(exports)))
 }
 
 /// What the thread is given.
@@ -53,6 +62,7 @@ pub(super) struct Exports {
     book: Arc<Book>,
     web: Option<web::Door>,
     configuration: serde_json::Value,
+    sinks: Sinks,
 }
 
 impl Exports {
@@ -69,9 +79,10 @@ impl Exports {
     }
 
     async fn serve(self, wishes: &Sender<Wish>) {
-        let Self { wants, rounds, book, web, configuration } = self;
-        let desk = Desk::new(wants);
+        let Self { wants, rounds, book, web, configuration, sinks } = self;
+        let mut desk = Desk::new(wants);
         let mut tasks = JoinSet::new();
+        sinks.start(&mut desk, &mut tasks);
         // Ended with the runtime: nothing of theirs has to be finished.
         let mut shown = JoinSet::new();
         if let Some(door) = web {
@@ -81,7 +92,6 @@ impl Exports {
             let told = desk.told();
             shown.spawn(web::serve(door, told, book, asks, configuration, clock::now));
         }
-        show(&desk.told(), &mut tasks);
         desk.run(rounds).await;
         // Who adds up sees its queue closed and sends what is left; who only shows is ended.
         let _late =
@@ -128,9 +138,6 @@ fn request(order: web::Order) -> Request {
         web::Order::Unban { address } => Request::Unban { ip: address },
     }
 }
-
-/// Starts those who show the latest report.
-fn show(_told: &Told, _tasks: &mut JoinSet<()>) {}
 
 /// How the agent is, as reports have it.
 pub(super) fn health(status: &Status, notices_lost: u64, waiting: usize) -> Health {

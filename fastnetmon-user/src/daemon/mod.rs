@@ -19,6 +19,7 @@ mod privileges;
 mod replay;
 mod service;
 mod settings;
+mod sinks;
 mod tick;
 
 use tracing::info;

@@ -120,6 +120,9 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// An export cannot be made.
+    #[error("{0}")]
+    Export(String),
     /// The kernel refuses.
     #[error(transparent)]
     Kernel(#[from] KernelError),

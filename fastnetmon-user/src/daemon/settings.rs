@@ -12,6 +12,7 @@ use crate::actions;
 use crate::capture;
 use crate::control;
 use crate::networks;
+use crate::reports;
 use crate::verdicts;
 use crate::web;
 
@@ -31,6 +32,16 @@ pub struct Settings {
     pub notify: actions::Settings,
     /// What the kernel drops.
     pub xdp_drop: actions::XdpDropSettings,
+    /// Under which name others are told.
+    pub report: reports::Settings,
+    /// Traffic counting in Redis.
+    pub redis: reports::redis::Settings,
+    /// Points for Graphite.
+    pub graphite: reports::graphite::Settings,
+    /// Points for InfluxDB.
+    pub influxdb: reports::influxdb::Settings,
+    /// Rows for ClickHouse.
+    pub clickhouse: reports::clickhouse::Settings,
     /// Where operators ask.
     pub control: control::Settings,
     /// The page, the API and the metrics.

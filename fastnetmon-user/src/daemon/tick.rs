@@ -22,7 +22,7 @@ use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::containers::Containers;
 use crate::daemon::drops::Drops;
 use crate::daemon::service::Pulse;
-use crate::daemon::{clock, exports};
+use crate::daemon::{clock, exports, sinks};
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::{Occupant, Territory};
@@ -482,6 +482,7 @@ impl State {
             },
             tick_micros: u64::try_from(spent.as_micros()).unwrap_or(u64::MAX),
             alarms: self.alarms(),
+            exports: self.tick.told.standings().map(sinks::shown_export).collect(),
         };
         let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
         *shown = Arc::new(status);
@@ -544,6 +545,10 @@ impl State {
             alarms.push(format!("{failures} calls of the script failed, the last one: {last}."));
         }
         alarms.extend(self.tick.containers.alarms());
+        for export in self.tick.told.standings().filter(|export| !export.up) {
+            let error = export.error.unwrap_or_default();
+            alarms.push(format!("The export `{}` does not work: {error}.", export.name));
+        }
         if self.overflows > 0 {
             alarms.push(format!("{} calls of the script were not made.", self.overflows));
         }

@@ -25,6 +25,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are verdicts, each in an `Arc`")]
 pub enum What {
     /// A verdict went out.
     Verdict {

@@ -13,7 +13,7 @@ use crate::counters::Gain;
 use crate::model::{Moment, Wall};
 use crate::networks::Names;
 use crate::rates::Totals;
-use crate::reports::{Event, Events, Health, Wants, What};
+use crate::reports::{Event, Events, Health, Shown, Standing, Wants, What, standing};
 use crate::verdicts::{Ban, Verdict};
 
 /// A round that is this long is as good as a second.
@@ -38,6 +38,7 @@ pub struct Round {
     pub(super) events: Arc<[Arc<Event>]>,
     pub(super) deeds: Vec<Deed>,
     pub(super) health: Health,
+    pub(super) exports: Vec<Standing>,
 }
 
 /// The tick's side.
@@ -46,6 +47,8 @@ pub struct Gatherer {
     wants: Arc<Wants>,
     /// `None`: nobody can be told.
     hand: Option<Sender<Round>>,
+    /// How each export stands.
+    exports: Vec<Shown>,
     events: Events,
     parts: Vec<Arc<Vec<Gain>>>,
     span: Duration,
@@ -56,10 +59,11 @@ pub struct Gatherer {
 
 impl Gatherer {
     /// Hands rounds to `hand`, as long as somebody wants them.
-    pub fn new(wants: Arc<Wants>, hand: Option<Sender<Round>>) -> Self {
+    pub fn new(wants: Arc<Wants>, hand: Option<Sender<Round>>, exports: Vec<Shown>) -> Self {
         Self {
             wants,
             hand,
+            exports,
             events: Events::default(),
             parts: Vec::new(),
             span: Duration::ZERO,
@@ -72,6 +76,11 @@ impl Gatherer {
     /// Does anybody listen?
     pub fn is_wanted(&self) -> bool {
         self.hand.is_some() && self.wants.any()
+    }
+
+    /// How the exports stand.
+    pub fn standings(&self) -> impl Iterator<Item = Standing> + '_ {
+        self.exports.iter().map(|shown| standing(shown))
     }
 
     /// A reading was taken.
@@ -137,6 +146,7 @@ impl Gatherer {
             events: self.events.shown(),
             deeds: std::mem::take(&mut self.deeds),
             health,
+            exports: self.exports.iter().map(|shown| standing(shown)).collect(),
         });
     }
 }
@@ -161,7 +171,7 @@ mod tests {
         fn new() -> Self {
             let (hand, rounds) = channel(1);
             let wants = Arc::new(Wants::default());
-            let gatherer = Gatherer::new(Arc::clone(&wants), Some(hand));
+            let gatherer = Gatherer::new(Arc::clone(&wants), Some(hand), Vec::new());
             Self { gatherer, rounds, wants, totals: Totals::default() }
         }
 

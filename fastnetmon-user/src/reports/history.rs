@@ -246,7 +246,7 @@ mod tests {
         };
         let all = hosts.iter().map(|(_, packets)| packets).sum();
         let prefix = Prefix::parse_masked("192.0.0.0/16").unwrap().0;
-        let gained = Gained { incoming: counts(all), outgoing: Counts::default() };
+        let gained = Gained { incoming: counts(all), ..Gained::default() };
         Report {
             unix: Duration::from_secs(1_000_000 + second),
             span: Duration::from_secs(1),

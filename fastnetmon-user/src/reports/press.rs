@@ -53,6 +53,7 @@ impl Press {
             events: round.events,
             deeds: round.deeds.into(),
             health: round.health,
+            exports: round.exports.into(),
         }
     }
 }
@@ -121,9 +122,9 @@ fn add_up(gains: &[Gain], names: &Names, interest: Interest) -> Sums {
         let mut load = network.and_then(|at| sums.networks.get_mut(at));
         for gain in [one, other].iter().flatten() {
             let counts = gain.counts();
-            *family.of_mut(gain.direction) += &counts;
+            family.add(gain, &counts);
             if let Some(load) = &mut load {
-                *load.gained.of_mut(gain.direction) += &counts;
+                load.gained.add(gain, &counts);
             }
         }
         if !is_host {
@@ -265,6 +266,7 @@ mod tests {
             events: Arc::default(),
             deeds: Vec::new(),
             health: Health::default(),
+            exports: Vec::new(),
         }
     }
 

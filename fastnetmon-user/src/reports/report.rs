@@ -12,7 +12,7 @@ use crate::actions::Deed;
 use crate::counters::Gain;
 use crate::model::{Counts, Direction, Moment, PerSecond, Prefix, Tally};
 use crate::rates::Totals;
-use crate::reports::Event;
+use crate::reports::{Event, Standing};
 use crate::verdicts::Ban;
 
 /// What everybody is told, once a second.
@@ -49,6 +49,8 @@ pub struct Report {
     pub deeds: Arc<[Deed]>,
     /// How the agent is.
     pub health: Health,
+    /// How its exports stand.
+    pub exports: Arc<[Standing]>,
 }
 
 /// The four kinds of traffic.
@@ -74,13 +76,30 @@ pub struct Families {
     pub v6: Gained,
 }
 
-/// Both directions, by class.
+impl Families {
+    /// Both together.
+    #[must_use]
+    pub fn both(&self) -> Gained {
+        let mut both = self.v4;
+        both.incoming += &self.v6.incoming;
+        both.outgoing += &self.v6.outgoing;
+        both.dropped_incoming += self.v6.dropped_incoming;
+        both.dropped_outgoing += self.v6.dropped_outgoing;
+        both
+    }
+}
+
+/// Both directions, by class, and what of them we dropped.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Gained {
     /// To them.
     pub incoming: Counts,
     /// From them.
     pub outgoing: Counts,
+    /// To them, and dropped.
+    pub dropped_incoming: Tally,
+    /// From them, and dropped.
+    pub dropped_outgoing: Tally,
 }
 
 /// What a network gained.
@@ -218,6 +237,23 @@ impl Gained {
         match direction {
             Direction::Incoming => &self.incoming,
             Direction::Outgoing => &self.outgoing,
+        }
+    }
+
+    /// What of one direction we dropped.
+    pub const fn dropped(&self, direction: Direction) -> Tally {
+        match direction {
+            Direction::Incoming => self.dropped_incoming,
+            Direction::Outgoing => self.dropped_outgoing,
+        }
+    }
+
+    /// Adds what a line gained.
+    pub(super) fn add(&mut self, gain: &Gain, counts: &Counts) {
+        *self.of_mut(gain.direction) += counts;
+        match gain.direction {
+            Direction::Incoming => self.dropped_incoming += gain.dropped(),
+            Direction::Outgoing => self.dropped_outgoing += gain.dropped(),
         }
     }
 

@@ -20,6 +20,7 @@ mod engines;
 mod every_engine;
 mod exact;
 mod explain;
+mod exports;
 mod gate;
 mod hook;
 mod http;
