@@ -22,7 +22,10 @@ mod tidy;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use xtask::{root, setup};
+use xtask::{
+    root,
+    setup::{self, Purpose},
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of the project")]
@@ -91,8 +94,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     let root = root();
-    if !matches!(command, Command::Tidy) {
-        setup::run()?;
+    match command {
+        Command::Tidy => {}
+        Command::Test { .. } | Command::Bench { .. } => setup::run(Purpose::Testing)?,
+        Command::Ci | Command::Package { .. } => setup::run(Purpose::Packaging)?,
+        _ => setup::run(Purpose::Building)?,
     }
     match command {
         Command::Setup => Ok(()),

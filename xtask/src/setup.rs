@@ -18,13 +18,24 @@ use crate::{
     toolchain::{LINKER_VERSION, Lack, Places, Toolchain},
 };
 
-/// Makes this machine able to build, to test and to run the lab.
-pub fn run() -> anyhow::Result<()> {
+/// What the machine has to be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Build, and run the lab and the demo.
+    Building,
+    /// Run every test as well: with the databases and programs that they try the agent on.
+    Testing,
+    /// Make packages and try them.
+    Packaging,
+}
+
+/// Makes this machine able to do that.
+pub fn run(purpose: Purpose) -> anyhow::Result<()> {
     let begun = Instant::now();
     let places = Places::from_environment()?;
     let _alone = wait_for_others(&places)?;
 
-    let programs = missing_packages(|name| is_on_path(name) || is_header(name));
+    let programs = missing_packages(purpose, |name| is_on_path(name) || is_header(name));
     let lack = match Toolchain::find(&places) {
         Ok(toolchain) if programs.is_empty() => {
             let took = begun.elapsed().as_millis();
@@ -76,7 +87,7 @@ const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// Programs that are needed, and the Debian package each of them is in. The last ones build the C that
 /// `xsk-rs` brings (feature `af-xdp` of the agent); `clang` is also the library that reads its headers.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -86,13 +97,21 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("m4", "m4"),
     ("make", "make"),
     ("pkg-config", "pkg-config"),
+];
+
+/// What tests try the agent on; they start what they need by themselves, on ports of their own.
+const PEERS: [(&str, &str); 6] = [
     ("curl", "curl"),
-    // Databases that the exports are tried on; the tests start their own.
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("influxd", "influxdb"),
     ("clickhouse-server", "clickhouse-server"),
+    ("iptables", "iptables"),
 ];
+
+/// What packages are tried in.
+const PACKERS: [(&str, &str); 3] =
+    [("mmdebstrap", "mmdebstrap"), ("rpm", "rpm"), ("readelf", "binutils")];
 
 /// Headers the same C needs, and the one of the engine `pcap`, with their packages.
 const HEADERS: [(&str, &str); 3] =
@@ -214,10 +233,14 @@ fn llvm_of_package(description: &str) -> Option<u32> {
 }
 
 /// The packages whose programs are not there, each once.
-fn missing_packages(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+fn missing_packages(purpose: Purpose, is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let peers = if purpose >= Purpose::Testing { PEERS.as_slice() } else { &[] };
+    let packers = if purpose >= Purpose::Packaging { PACKERS.as_slice() } else { &[] };
     let mut packages: Vec<&str> = PROGRAMS
         .iter()
         .chain(&HEADERS)
+        .chain(peers)
+        .chain(packers)
         .filter(|(name, _)| !is_there(name))
         .map(|(_, package)| *package)
         .collect();
@@ -254,18 +277,22 @@ mod tests {
 
     #[test]
     fn each_missing_package_is_named_once() {
-        assert!(missing_packages(|_| true).is_empty());
+        assert!(missing_packages(Purpose::Building, |_| true).is_empty());
         assert_eq!(
-            missing_packages(|program| !["ip", "tc", "nft"].contains(&program)),
+            missing_packages(Purpose::Building, |program| !["ip", "tc", "nft"].contains(&program)),
             ["iproute2", "nftables"]
         );
-        assert_eq!(missing_packages(|program| program != "cc"), Vec::<&str>::new());
         assert_eq!(
-            missing_packages(|name| !["clang", "zlib.h"].contains(&name)),
+            missing_packages(Purpose::Building, |program| program != "cc"),
+            Vec::<&str>::new()
+        );
+        assert_eq!(
+            missing_packages(Purpose::Building, |name| !["clang", "zlib.h"].contains(&name)),
             ["clang", "zlib1g-dev"]
         );
         assert_eq!(
-            missing_packages(|program| !["cc", "gcc", "clang"].contains(&program)),
+            missing_packages(Purpose::Building, |program| !["cc", "gcc", "clang"]
+                .contains(&program)),
             ["clang", "gcc", "libc6-dev"]
         );
     }
