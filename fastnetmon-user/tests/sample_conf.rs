@@ -6,6 +6,7 @@ mod tests {
     use std::path::Path;
 
     use fastnetmon_user::daemon::Settings;
+    use fastnetmon_user::verdicts::{Group, Thresholds};
 
     const SAMPLE: &str = include_str!("../../fastnetmon.conf");
 
@@ -34,6 +35,63 @@ mod tests {
     fn the_sample_names_every_key_and_no_other() {
         let every = toml::to_string(&Settings::default()).unwrap();
         assert_eq!(keys(SAMPLE), keys(&every));
+    }
+
+    /// With the keys that stand in it as comments, because absent means something of its own.
+    fn with_comments_taken_off() -> String {
+        let is_key = |line: &str| {
+            let line = line.trim_start_matches('[');
+            let word = line.split([' ', ']']).next().unwrap_or_default();
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            !word.is_empty() && word.chars().all(plain)
+        };
+        SAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if is_key(key) => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn with_its_comments_taken_off_it_names_every_key_that_may_be_absent() {
+        let table: toml::Table = with_comments_taken_off().parse().unwrap();
+        let settings: Settings = table.clone().try_into().unwrap();
+        // No `..`: a new field must be named here, and there.
+        let Thresholds {
+            pps: _,
+            mbps,
+            window_ms: _,
+            average_secs,
+            tcp,
+            tcp_syn,
+            udp,
+            icmp,
+            fragment,
+            incoming,
+            outgoing,
+            prefix,
+        } = settings.thresholds;
+        assert!(mbps.is_some() && average_secs.is_some() && prefix.is_some());
+        assert!([tcp, tcp_syn, udp, icmp, fragment].iter().all(Option::is_some));
+        assert!(incoming.is_some() && outgoing.is_some() && settings.ban.actions.is_some());
+        let [group] = &settings.group.iter().collect::<Vec<_>>()[..] else { panic!("one group") };
+        let Group {
+            name: _,
+            networks: _,
+            ban,
+            ban_time_secs,
+            dry_run,
+            actions,
+            script,
+            thresholds,
+            prefix,
+            sum,
+        } = group;
+        assert!(ban.is_some() && ban_time_secs.is_some() && dry_run.is_some());
+        assert!(actions.is_some() && script.is_some());
+        assert!([thresholds, prefix, sum].iter().all(|ways| ways.is_some()));
     }
 
     #[test]

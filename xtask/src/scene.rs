@@ -238,7 +238,7 @@ impl Folder {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         let config = format!(
             "[networks]\nlist = '{}'\nwhitelist = '{}'\n\n\
-             [thresholds]\npps = {THRESHOLD_PPS}\n\n[ban]\ntime_secs = {ban_secs}\n\n\
+             [thresholds]\npps = {THRESHOLD_PPS}\n\n[ban]\ntime_secs = {ban_secs}\nfinished_secs = 1\n\n\
              [notify]\nscript = '{}'\n\n[control]\nsocket = '{}'\n",
             networks.display(),
             whitelist.display(),

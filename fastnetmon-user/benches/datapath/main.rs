@@ -1,8 +1,8 @@
 //! What the data path costs, beside what it must reach: `cargo xtask bench`.
 //!
 //! In this order: what a packet costs in the kernel ([`packets`]), what a tick costs in the agent
-//! ([`tick`]), how soon an attack is found ([`latency`]), what a flood does to an agent ([`flood`]),
-//! what each engine takes of it ([`engines`]), what exports cost ([`exports`]).
+//! ([`tick`], [`judge`]), how soon an attack is found ([`latency`]), what a flood does to an agent
+//! ([`flood`]), what each engine takes of it ([`engines`]), what exports cost ([`exports`]).
 //! The first two load the programs themselves ([`programs`]); the others run the agent as it is
 //! shipped ([`agent`]) in a lab, against a [`generator`].
 //!
@@ -21,6 +21,7 @@ mod engines;
 mod exports;
 mod flood;
 mod generator;
+mod judge;
 mod latency;
 mod machine;
 mod packets;
@@ -64,6 +65,7 @@ struct Arguments {
 enum Part {
     Packets,
     Tick,
+    Judge,
     Latency,
     Flood,
     Engines,
@@ -122,6 +124,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted(Part::Tick) {
         tick::measure(&object, effort, &mut report)?;
+    }
+    if wanted(Part::Judge) {
+        judge::measure(effort, &mut report)?;
     }
     if wanted(Part::Latency) {
         latency::measure(&object, effort, &mut report)?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use fastnetmon_user::counters::Counters;
 use fastnetmon_user::model::Moment;
-use fastnetmon_user::networks::PrefixSet;
 use fastnetmon_user::rates::RateTable;
 use fastnetmon_user::verdicts::{Judge, Policy};
 
@@ -53,13 +52,7 @@ struct Times {
 fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> {
     let mut programs = Programs::load(object, layout)?;
     let lines = programs.lines()?;
-    let policy = Policy {
-        pps: 30_000,
-        ban_time: Some(Duration::from_secs(1900)),
-        details_deadline: Duration::from_secs(5),
-        whitelist: PrefixSet::default(),
-    };
-    let mut judge = Judge::new(policy, []);
+    let mut judge = Judge::new(Policy::default(), []);
     let mut rates = RateTable::default();
     let mut now = Moment::after_boot(Duration::from_secs(1));
     let mut counters = Counters::new(vec![lines], now);
@@ -80,7 +73,7 @@ fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> 
                 let frame = rates.advance(reading);
                 let hosts = frame.moved.len();
                 let territory = &*programs.territory();
-                let verdicts = judge.weigh(&frame, |host| territory.address(host));
+                let verdicts = judge.weigh(&frame, |host| territory.occupant(host));
                 drop((frame, verdicts));
                 Ok((thread_cpu().saturating_sub(before), hosts))
             })?;

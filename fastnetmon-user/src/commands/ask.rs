@@ -1,4 +1,4 @@
-//! Questions and orders to the agent: `top`, `status`, `bans`, `ban`, `unban`.
+//! Questions and orders to the agent: `top`, `status`, `bans`, `ban`, `unban`, `resume`.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -59,6 +59,12 @@ pub(super) struct Ban {
     /// Which way the attack goes
     #[arg(long, value_enum, default_value = "incoming")]
     direction: Direction,
+    /// Why, for logs and reports
+    #[arg(long)]
+    reason: Option<String>,
+    /// For how many seconds at least, instead of what the configuration says; 0: until unbanned
+    #[arg(long)]
+    time_secs: Option<u64>,
     #[command(flatten)]
     at: Where,
 }
@@ -67,6 +73,15 @@ pub(super) struct Ban {
 pub(super) struct Unban {
     /// Address of the host
     ip: IpAddr,
+    /// Why, for logs and reports
+    #[arg(long)]
+    reason: Option<String>,
+    #[command(flatten)]
+    at: Where,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Resume {
     #[command(flatten)]
     at: Where,
 }
@@ -106,11 +121,17 @@ pub(super) fn ban(arguments: &Ban) -> Result<(), Failure> {
         Direction::Incoming => control::Way::Incoming,
         Direction::Outgoing => control::Way::Outgoing,
     };
-    order(&arguments.at.socket, &Request::Ban { ip: arguments.ip, direction })
+    let Ban { ip, ref reason, time_secs, ref at, .. } = *arguments;
+    order(&at.socket, &Request::Ban { ip, direction, reason: reason.clone(), time_secs })
 }
 
 pub(super) fn unban(arguments: &Unban) -> Result<(), Failure> {
-    order(&arguments.at.socket, &Request::Unban { ip: arguments.ip })
+    let Unban { ip, reason, at } = arguments;
+    order(&at.socket, &Request::Unban { ip: *ip, reason: reason.clone() })
+}
+
+pub(super) fn resume(arguments: &Resume) -> Result<(), Failure> {
+    order(&arguments.at.socket, &Request::Resume)
 }
 
 fn order(socket: &Path, request: &Request) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use crate::commands::{Failure, say};
 use crate::daemon::{self, Settings};
 use crate::kernel;
 use crate::networks;
+use crate::verdicts::Policy;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -37,6 +38,13 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
         text,
         "{ours} networks are guarded, {excused} never banned; the tables take {megabytes} MB."
     );
+    let policy = settings.policy(guarded.whitelist.clone());
+    for line in policy.in_words(settings.capture.tick_ms.duration()) {
+        let _infallible = writeln!(text, "{line}");
+    }
+    for remark in Policy::remarks(&settings.group, &guarded.ours) {
+        let _infallible = writeln!(text, "remark: {remark}");
+    }
     for remark in &guarded.remarks {
         let _infallible = writeln!(text, "remark: {remark}");
     }

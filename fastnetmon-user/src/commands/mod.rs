@@ -41,6 +41,8 @@ enum Command {
     Ban(ask::Ban),
     /// Let a host go
     Unban(ask::Unban),
+    /// Ban by rules again, although too many were to be banned within a minute
+    Resume(ask::Resume),
     /// Read a configuration and its networks, and say what would be in force
     Check(check::Arguments),
     /// What databases need before they can be told
@@ -84,6 +86,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Bans(arguments) => ask::bans(&arguments),
         Command::Ban(arguments) => ask::ban(&arguments),
         Command::Unban(arguments) => ask::unban(&arguments),
+        Command::Resume(arguments) => ask::resume(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),

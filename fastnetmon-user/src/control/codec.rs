@@ -65,12 +65,17 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let request = Request::Ban { ip: "2001:db8::7".parse().unwrap(), direction: Way::Incoming };
+        let request = Request::Ban {
+            ip: "2001:db8::7".parse().unwrap(),
+            direction: Way::Incoming,
+            reason: Some("abuse report".to_owned()),
+            time_secs: Some(60),
+        };
         let mut line = Vec::new();
         write_line(&mut line, &request).unwrap();
         assert_eq!(
             String::from_utf8_lossy(&line),
-            "{\"request\":\"ban\",\"ip\":\"2001:db8::7\",\"direction\":\"incoming\"}\n"
+            "{\"request\":\"ban\",\"ip\":\"2001:db8::7\",\"direction\":\"incoming\",\"reason\":\"abuse report\",\"time_secs\":60}\n"
         );
         assert_eq!(read_line::<Request>(&mut line.as_slice(), LONGEST_REQUEST).unwrap(), request);
     }

@@ -16,7 +16,7 @@ pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
 pub use self::settings::Settings;
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The daemon's first line.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -42,12 +42,35 @@ pub enum Request {
         ip: IpAddr,
         /// Which way the attack goes.
         direction: Way,
+        /// Why, for logs and reports.
+        #[serde(default)]
+        reason: Option<String>,
+        /// For how many seconds at least; absent: as the policy says; 0: until somebody ends it.
+        #[serde(default)]
+        time_secs: Option<u64>,
     },
     /// Let a host go.
     Unban {
         /// Its address.
         ip: IpAddr,
+        /// Why, for logs and reports.
+        #[serde(default)]
+        reason: Option<String>,
     },
+    /// Ban by rules again, although the fuse is blown.
+    Resume,
+}
+
+impl Request {
+    /// Bans a host as the policy says, without a word why.
+    pub const fn ban(ip: IpAddr, direction: Way) -> Self {
+        Self::Ban { ip, direction, reason: None, time_secs: None }
+    }
+
+    /// Lets a host go, without a word why.
+    pub const fn unban(ip: IpAddr) -> Self {
+        Self::Unban { ip, reason: None }
+    }
 }
 
 /// What the daemon answers.
@@ -229,6 +252,8 @@ impl Unparsed {
 /// A ban that stands.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Ban {
+    /// Which one, among all that the agent ever made.
+    pub id: u64,
     /// Whose.
     pub ip: IpAddr,
     /// Which way the attack goes.
@@ -237,8 +262,26 @@ pub struct Ban {
     pub pps: u64,
     /// Packets a second at the worst moment so far.
     pub peak_pps: u64,
+    /// Megabits a second at the worst moment so far.
+    pub peak_mbps: u64,
+    /// Packets of that direction since the ban.
+    pub packets: u64,
+    /// Bytes of that direction since the ban.
+    pub bytes: u64,
     /// `threshold` or `operator`.
     pub cause: String,
+    /// What was measured and what is allowed: `total: 41022 of 30000 pps`; empty for an operator's.
+    pub rule: String,
+    /// What the operator said.
+    pub reason: Option<String>,
+    /// `syn_flood`, `dns_amplification`, `unknown` …
+    pub kind: String,
+    /// By what that is seen.
+    pub because: String,
+    /// The group whose rules apply; empty outside every group.
+    pub group: String,
+    /// Nothing was done about it.
+    pub dry_run: bool,
     /// Seconds since 1970.
     pub since: u64,
     /// Seconds since 1970, at the earliest; `null`: until an operator ends it.

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: bounded twice, by hosts and by packets; nothing here is waited for.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,9 @@ const RECENT: usize = 8192;
 
 /// Of these, how many of one host begin its dump.
 const BEFORE: usize = 20;
+
+/// Packets of armed hosts kept, over all of them: a carpet of attacks takes no more memory than this.
+const ARMED: usize = 262_144;
 
 /// How far before the ban they may lie: the policy's window, and as much again.
 const REACH: Duration = Duration::from_secs(2);
@@ -31,21 +34,8 @@ struct Kept {
     armed: HashMap<HostId, Armed>,
     /// Who is in `armed`, by address.
     by_address: HashMap<IpAddr, HostId>,
-}
-
-impl Kept {
-    /// At most `count` recent packets of a host, spread over the time since then, so that they show
-    /// how it began.
-    fn before(&self, since: Moment, host: HostId, count: usize) -> Vec<Seen> {
-        let of_host: Vec<&Seen> = self
-            .recent
-            .iter()
-            .filter(|(seen, packet)| *seen == host && packet.at >= since)
-            .map(|(_, packet)| packet)
-            .collect();
-        let step = of_host.len().div_ceil(count.max(1)).max(1);
-        of_host.into_iter().step_by(step).cloned().collect()
-    }
+    /// Packets in `armed`.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -56,12 +46,46 @@ struct Armed {
 }
 
 impl Evidence {
-    /// Collects `wanted` packets of this host from now on, beginning with what is there.
-    pub fn arm(&self, now: Moment, host: HostId, address: IpAddr, wanted: usize) {
+    /// Collects `wanted` packets of each of these hosts from now on, beginning with what is there: at
+    /// most some of the recent ones, spread over the time before, so that they show how it began.
+    pub fn arm(&self, now: Moment, hosts: &[(HostId, IpAddr)], wanted: usize) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let packets = kept.before(now - REACH, host, BEFORE.min(wanted));
-        kept.armed.insert(host, Armed { address, wanted, packets });
-        kept.by_address.insert(address, host);
+        let since = now - REACH;
+        let mut before: HashMap<HostId, Vec<&Seen>> =
+            hosts.iter().map(|&(host, _)| (host, Vec::new())).collect();
+        for (host, packet) in &kept.recent {
+            if packet.at >= since
+                && let Some(of_host) = before.get_mut(host)
+            {
+                of_host.push(packet);
+            }
+        }
+        let count = BEFORE.min(wanted).max(1);
+        let spread = |of_host: Vec<&Seen>| -> Vec<Seen> {
+            let step = of_host.len().div_ceil(count).max(1);
+            of_host.into_iter().step_by(step).cloned().collect()
+        };
+        let before: HashMap<HostId, Vec<Seen>> =
+            before.into_iter().map(|(host, of_host)| (host, spread(of_host))).collect();
+        let mut before = before;
+        for &(host, address) in hosts {
+            let packets = before.remove(&host).unwrap_or_default();
+            kept.held += packets.len();
+            if let Some(old) = kept.armed.insert(host, Armed { address, wanted, packets }) {
+                kept.held -= old.packets.len();
+            }
+            kept.by_address.insert(address, host);
+        }
+    }
+
+    /// Whose packets are all there.
+    pub fn full(&self) -> HashSet<HostId> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let armed = kept.armed.iter();
+        let full = armed.filter(|(_, armed)| armed.packets.len() >= armed.wanted);
+        let full = full.map(|(&host, _)| host).collect();
+        drop(kept);
+        full
     }
 
     /// How many are held, of how many.
@@ -76,6 +100,7 @@ impl Evidence {
         let armed = kept.armed.remove(&host);
         if let Some(armed) = &armed {
             kept.by_address.remove(&armed.address);
+            kept.held = kept.held.saturating_sub(armed.packets.len());
         }
         drop(kept);
         let mut packets = armed.map(|armed| armed.packets).unwrap_or_default();
@@ -109,8 +134,10 @@ impl Kept {
     fn add(&mut self, host: HostId, packet: Seen) {
         if let Some(armed) = self.armed.get_mut(&host)
             && armed.packets.len() < armed.wanted
+            && self.held < ARMED
         {
             armed.packets.push(packet.clone());
+            self.held += 1;
         }
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
@@ -144,7 +171,7 @@ mod tests {
             evidence.keep(victim, packet(at));
             evidence.keep(bystander, packet(at));
         }
-        evidence.arm(packet(29).at, victim, [198, 51, 100, 7].into(), 100);
+        evidence.arm(packet(29).at, &[(victim, [198, 51, 100, 7].into())], 100);
         // 30 recent ones, every second of which is taken.
         assert_eq!(evidence.collected(victim), Some((15, 100)));
         for at in 30..200 {
@@ -164,11 +191,11 @@ mod tests {
         let collected = || [target, source].map(|host| evidence.collected(host).map(|(n, _)| n));
         evidence.keep_taken(packet(0));
         assert_eq!(collected(), [None, None]);
-        evidence.arm(packet(0).at, source, packet(0).source, 9);
+        evidence.arm(packet(0).at, &[(source, packet(0).source)], 9);
         evidence.keep_taken(packet(1));
         assert_eq!(collected(), [None, Some(1)]);
         // The target comes first while there is room in its dump.
-        evidence.arm(packet(0).at, target, packet(0).target, 1);
+        evidence.arm(packet(0).at, &[(target, packet(0).target)], 1);
         for at in 2..5 {
             evidence.keep_taken(packet(at));
         }

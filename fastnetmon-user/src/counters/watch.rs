@@ -15,6 +15,9 @@ use crate::model::{Counts, Direction, HostId, Moment, Tally};
 /// Hosts watched at a time.
 const MOST: usize = 4096;
 
+/// Snapshots that make a window.
+const SNAPSHOTS: u32 = 100;
+
 /// How long a host stays without a new hint.
 const CALM: Duration = Duration::from_secs(2);
 
@@ -47,6 +50,8 @@ struct Watched {
     hinted: Moment,
     /// Gains between snapshots, oldest first: when each ended and what it brought.
     gains: VecDeque<(Moment, Moment, Counts)>,
+    /// Their sum.
+    within: Counts,
     /// What this reading had brought at the last snapshot.
     seen: Counts,
     /// The reading in which that was.
@@ -57,6 +62,14 @@ impl Watch {
     /// Watches with a window of this length.
     pub fn new(window: Duration) -> Self {
         Self { window, hosts: HashMap::new() }
+    }
+
+    /// Watches with another window from now on.
+    pub fn slide(&mut self, window: Duration) {
+        if window != self.window {
+            self.window = window;
+            self.hosts.clear();
+        }
     }
 
     /// Is nobody watched?
@@ -81,6 +94,7 @@ impl Watch {
                     since: now,
                     hinted: now,
                     gains: VecDeque::new(),
+                    within: Counts::default(),
                     seen: Counts::default(),
                     reading,
                 };
@@ -120,7 +134,9 @@ impl Watch {
 
     /// Forgets a host.
     pub fn forget(&mut self, host: HostId) {
-        self.hosts.retain(|&(watched, _), _| watched != host);
+        for direction in Direction::BOTH {
+            self.hosts.remove(&(host, direction));
+        }
     }
 }
 
@@ -134,11 +150,22 @@ impl Watched {
         let new = counts.less(&self.seen);
         let from = self.gains.back().map_or(reading, |&(_, until, _)| until);
         self.seen = counts;
-        self.gains.push_back((from, now, new));
+        self.within += &new;
+        // However long the window is, it is made of no more than so many snapshots.
+        let grain = window / SNAPSHOTS;
+        match self.gains.back_mut() {
+            Some((from, until, counts)) if now.since(*from) <= grain => {
+                *until = now;
+                *counts += &new;
+            }
+            _ => self.gains.push_back((from, now, new)),
+        }
         // A snapshot counts while any of it lies within the window: a burst is not to slip
         // between two, and 10 ms more or less is the grain of the looking.
-        while self.gains.front().is_some_and(|&(_, until, _)| now.since(until) >= window) {
-            self.gains.pop_front();
+        while let Some((_, _, gone)) =
+            self.gains.pop_front_if(|(_, until, _)| now.since(*until) >= window)
+        {
+            self.within = self.within.less(&gone);
         }
         // The gain before the first look may be older than the window; it then counts for its
         // share of it.
@@ -147,19 +174,17 @@ impl Watched {
             if *from < begin {
                 let whole = until.since(*from);
                 let part = until.since(begin);
-                *counts = Counts(counts.0.map(|tally| share(tally, part, whole)));
+                let kept = Counts(counts.0.map(|tally| share(tally, part, whole)));
+                self.within = self.within.less(&counts.less(&kept));
+                *counts = kept;
                 *from = begin;
             }
         }
     }
 
     fn glimpse(&self, now: Moment, host: HostId, direction: Direction) -> Glimpse {
-        let mut within = Counts::default();
-        for (_, _, counts) in &self.gains {
-            within += counts;
-        }
         let from = self.gains.front().map_or(now, |&(from, _, _)| from);
-        Glimpse { at: now, host, direction, within, span: now.since(from) }
+        Glimpse { at: now, host, direction, within: self.within, span: now.since(from) }
     }
 }
 

@@ -269,7 +269,7 @@ mod tests {
             house.show(Sides::Destination, &to, 46, 0);
         }
         let now = Moment::after_boot(Duration::from_secs(9));
-        house.evidence.arm(now, house.host, HOST.into(), 100);
+        house.evidence.arm(now, &[(house.host, HOST.into())], 100);
         assert_eq!(house.evidence.collected(house.host), Some((3, 100)));
         house.territory.arm(house.host, HOST.into(), 5);
         for _ in 0..15 {

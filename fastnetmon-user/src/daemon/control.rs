@@ -9,17 +9,17 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use tracing::{debug, warn};
 
 use crate::control::{
-    CodecError, Hello, LONGEST_REQUEST, PROTOCOL_VERSION, Reply, Request, Status, read_line,
-    write_line,
+    CodecError, Hello, LONGEST_REQUEST, PROTOCOL_VERSION, Reply, Request, read_line, write_line,
 };
+use crate::daemon::shown::Shown;
 use crate::daemon::tick::Wish;
 use crate::daemon::{StartError, clock};
 use crate::model::Moment;
@@ -100,7 +100,7 @@ impl Door {
     }
 
     /// Serves clients, each on a thread, until the process ends.
-    pub(super) fn serve(&self, shown: &Arc<Mutex<Arc<Status>>>, wishes: &Sender<Wish>) {
+    pub(super) fn serve(&self, shown: &Arc<Shown>, wishes: &Sender<Wish>) {
         let inside = Arc::new(AtomicUsize::new(0));
         for stream in self.listener.incoming() {
             let stream = match stream {
@@ -188,11 +188,7 @@ impl Read for Patient<'_> {
     }
 }
 
-fn attend(
-    stream: &UnixStream,
-    shown: &Mutex<Arc<Status>>,
-    wishes: &Sender<Wish>,
-) -> Result<(), CodecError> {
+fn attend(stream: &UnixStream, shown: &Shown, wishes: &Sender<Wish>) -> Result<(), CodecError> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut writer = stream;
     write_line(&mut writer, &hello())?;
@@ -200,10 +196,7 @@ fn attend(
     loop {
         reader.get_mut().until = None;
         let reply = match read_line::<Request>(&mut reader, LONGEST_REQUEST) {
-            Ok(Request::Status { hosts }) => {
-                let latest = Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner));
-                Reply::Status(Box::new(cut(&latest, hosts)))
-            }
+            Ok(Request::Status { hosts }) => Reply::Status(Box::new(shown.whole(hosts))),
             Ok(order) => ask(order, wishes),
             Err(CodecError::Malformed(error)) => {
                 Reply::Refused { reason: format!("not understood: {error}") }
@@ -223,21 +216,6 @@ pub(super) fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
         return busy();
     }
     answered.recv_timeout(ANSWER).unwrap_or_else(|_late| busy())
-}
-
-/// The state with no more hosts than were asked for.
-fn cut(latest: &Status, hosts: usize) -> Status {
-    let mut status = latest.clone();
-    let lists = &mut status.hosts;
-    for list in [
-        &mut lists.incoming_packets,
-        &mut lists.outgoing_packets,
-        &mut lists.incoming_bytes,
-        &mut lists.outgoing_bytes,
-    ] {
-        list.truncate(hosts);
-    }
-    status
 }
 
 /// The number of a group of this system.

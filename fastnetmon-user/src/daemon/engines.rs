@@ -4,9 +4,7 @@
 //! chooses, and never generic XDP.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use fastnetmon_common::table::Limit;
 use tracing::{info, warn};
 
 use crate::capture::{
@@ -14,14 +12,12 @@ use crate::capture::{
     NflogEngine, PcapEngine, PfRingEngine, PfRingOpened, RoleName, XdpEngine,
 };
 use crate::counters::Counters;
+use crate::daemon::hints::Hints;
 use crate::daemon::{Settings, StartError, clock, drops, privileges};
 use crate::kernel::{self, ANY, Attached, Egress, Frozen, Gate, Mode, Port, Role, Support};
-use crate::model::{Direction, Moment};
+use crate::model::Moment;
 use crate::networks::{Plan, PrefixSet, Territory};
-use crate::tables::{self, Entry, Limits, Parts, Row, Shape};
-
-/// The kernel's window is about this long, and so is an engine's.
-const HINT_WINDOW: Duration = Duration::from_millis(128);
+use crate::tables::{self, Entry, Parts, Row, Shape};
 
 /// An engine and the tables it counts in.
 pub(super) struct Chosen {
@@ -32,6 +28,7 @@ pub(super) struct Chosen {
     pub(super) evidence: String,
     pub(super) counters: Counters,
     pub(super) territory: Territory,
+    pub(super) hints: Hints,
     /// Programs in the kernel, where there are any.
     pub(super) attached: Option<Attached>,
     /// The right to have packets dropped, where that is wanted.
@@ -134,7 +131,7 @@ fn in_kernel(
     let names: Vec<&str> = ports.iter().map(|port| port.interface.as_str()).collect();
     let rows = kernel::receiving_cpus(&names, laid_out.shape.writers.get());
     // Before the first packet, so that it is counted.
-    let (counters, territory) = laid_out.written(settings, ours, parts, rows, clock::now());
+    let (counters, territory, hints) = laid_out.written(ours, parts, rows, clock::now());
     let sockets = if is_mirror { Some(object.sockets()?) } else { None };
     let attached = kernel::attach(object, ports, egress(capture.egress, support))?;
     let (takers, bound) =
@@ -147,6 +144,7 @@ fn in_kernel(
         evidence: capture::evidence_by(&bound),
         counters,
         territory,
+        hints,
         attached: Some(attached),
         gate,
         eyes: Eyes::Kernel(Box::new(XdpEngine::new(rings)), takers.map(Box::new)),
@@ -257,8 +255,7 @@ fn in_threads(
         }
     }
     let (parts, rows) = tables::own(laid_out.shape).map_err(kernel::KernelError::from)?;
-    let (counters, territory) =
-        laid_out.written(settings, ours, parts, threads.get(), clock::now());
+    let (counters, territory, hints) = laid_out.written(ours, parts, threads.get(), clock::now());
     let own = open()?;
     let engine = own.name();
     Ok(Chosen {
@@ -267,6 +264,7 @@ fn in_threads(
         evidence: engine.to_owned(),
         counters,
         territory,
+        hints,
         attached: None,
         gate: None,
         eyes: Eyes::Own(own, rows),
@@ -301,18 +299,16 @@ impl LaidOut {
     /// Writes it into the tables, which are read from `now` on. So many rows count at a time.
     pub(super) fn written(
         self,
-        settings: &Settings,
         ours: &PrefixSet,
         parts: Parts,
         rows: u32,
         now: Moment,
-    ) -> (Counters, Territory) {
+    ) -> (Counters, Territory, Hints) {
         let Self { plan, writes, shape } = self;
         let Parts { lines, directory, flags, limits } = parts;
         let territory =
             Territory::new(ours.clone(), plan, &writes, shape, vec![directory], vec![flags]);
-        set_limits(&limits, settings, rows);
-        (Counters::new(vec![lines], now), territory)
+        (Counters::new(vec![lines], now), territory, Hints { limits, rows })
     }
 }
 
@@ -334,17 +330,6 @@ pub fn shape(plan: &Plan, writers: NonZeroU32, allowed: u64) -> Result<Shape, St
 fn seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0)
-}
-
-/// A row's share of the threshold within one window: all rows may receive, and a burst may lie
-/// across two windows.
-fn set_limits(limits: &Limits, settings: &Settings, rows: u32) {
-    let pps = u64::from(settings.thresholds.pps);
-    let within = pps * u64::try_from(HINT_WINDOW.as_millis()).unwrap_or(128) / 1000;
-    let packets = u32::try_from(within / u64::from(rows.max(1)) / 2).unwrap_or(u32::MAX).max(1);
-    for direction in Direction::BOTH {
-        limits.set(0, direction, Limit { packets, bytes16: 0 });
-    }
 }
 
 /// Says how packets of banned hosts will come.

@@ -133,9 +133,9 @@ fn request(order: web::Order) -> Request {
                 Direction::Incoming => Way::Incoming,
                 Direction::Outgoing => Way::Outgoing,
             };
-            Request::Ban { ip: address, direction }
+            Request::ban(address, direction)
         }
-        web::Order::Unban { address } => Request::Unban { ip: address },
+        web::Order::Unban { address } => Request::unban(address),
     }
 }
 

@@ -13,12 +13,14 @@ mod control;
 mod drops;
 mod engines;
 mod exports;
+mod hints;
 mod logging;
 mod pipeline;
 mod privileges;
 mod replay;
 mod service;
 mod settings;
+mod shown;
 mod sinks;
 mod tick;
 

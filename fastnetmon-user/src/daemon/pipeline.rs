@@ -14,7 +14,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use crate::daemon::control::Door;
 use crate::daemon::drops::{self, Drops};
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
+use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
 use crate::daemon::{Settings, clock, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
@@ -171,6 +172,9 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     for remark in &guarded.remarks {
         info!("{remark}.");
     }
+    for remark in Policy::remarks(&settings.group, &guarded.ours) {
+        warn!("{remark}.");
+    }
     let Guarded { ours, named, whitelist, containers, .. } = guarded.clone();
     let system = |what| move |source| StartError::System { what, source };
     let hurry = Arc::new(AtomicBool::new(false));
@@ -189,10 +193,13 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         evidence: shown_by,
         counters,
         mut territory,
+        hints,
         attached,
         gate,
         eyes,
     } = engines::choose(settings, &ports, &ours)?;
+    let policy = policy(settings, whitelist);
+    hints.follow(&policy, &territory);
     territory.name(named);
 
     let evidence = Arc::new(Evidence::default());
@@ -212,7 +219,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
         started: counters.last(),
     };
-    let shown = Arc::new(Mutex::new(Arc::new(Status {
+    let shown = Arc::new(Shown::new(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine: about.engine.to_owned(),
         engine_reason: about.engine_reason.clone(),
@@ -221,7 +228,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         interfaces: about.interfaces.clone(),
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
         ..Status::default()
-    })));
+    }));
     let (news, table) = bounded(1);
     let (deeds, done) = bounded(1024);
     let crew = Crew::start(
@@ -243,7 +250,8 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         counters,
         territory,
         containers: Containers::new(guarded, table),
-        judge: Judge::new(policy(settings, whitelist), []).counting_from(first_ban()),
+        judge: Judge::new(policy, []).counting_from(first_ban()),
+        hints,
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
         crew,
@@ -524,15 +532,10 @@ fn first_ban() -> BanId {
     BanId(u64::try_from(clock::wall().unix.as_nanos()).unwrap_or(u64::MAX / 2))
 }
 
+/// What the judge goes by, as the settings say.
 pub(super) fn policy(settings: &Settings, whitelist: networks::PrefixSet) -> Policy {
-    let ban_time = Some(settings.ban.time_secs).filter(|&secs| secs != 0);
     if !settings.notify.script.exists() {
         warn!(script = %settings.notify.script.display(), "There is no script yet; bans will only be listed and logged.");
     }
-    Policy {
-        pps: settings.thresholds.pps.into(),
-        ban_time: ban_time.map(Duration::from_secs),
-        details_deadline: settings.notify.details_deadline_secs.duration(),
-        whitelist,
-    }
+    settings.policy(whitelist)
 }

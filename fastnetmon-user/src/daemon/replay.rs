@@ -101,7 +101,9 @@ impl Replay {
         let Guarded { ours, named, whitelist, .. } = networks::read(&settings.networks)?;
         let laid_out = LaidOut::new(settings, &ours, NonZeroU32::MIN)?;
         let (parts, rows) = tables::own(laid_out.shape).map_err(KernelError::from)?;
-        let (counters, mut territory) = laid_out.written(settings, &ours, parts, 1, begin);
+        let (counters, mut territory, hints) = laid_out.written(&ours, parts, 1, begin);
+        let policy = pipeline::policy(settings, whitelist);
+        hints.follow(&policy, &territory);
         territory.name(named);
         let (notices, noticed) = bounded(NOTICES);
         // Nothing is kept for a dump that nobody will be told.
@@ -121,10 +123,10 @@ impl Replay {
             rooms: Rooms {
                 counters,
                 territory,
-                rates: RateTable::default(),
+                rates: RateTable::new(policy.pace),
                 latest: RateFrame::default(),
-                watch: Watch::new(WINDOW),
-                judge: Judge::new(pipeline::policy(settings, whitelist), []),
+                watch: Watch::new(policy.pace.window().unwrap_or(WINDOW)),
+                judge: Judge::new(policy, []),
                 next_reading: begin + tick,
                 next_glance: begin,
                 talkers: HashMap::new(),
@@ -204,6 +206,7 @@ impl Rooms {
         self.latest.moved.is_empty()
             && !self.is_restless()
             && self.judge.standing().all(|ban| ban.until.is_none())
+            && self.judge.alerts().next().is_none()
     }
 
     fn notice(&mut self, now: Moment, notice: Notice) {
@@ -251,7 +254,7 @@ impl Rooms {
             }
         }
         let territory = &self.territory;
-        for verdict in self.judge.weigh(&self.latest, |host| territory.address(host)) {
+        for verdict in self.judge.weigh(&self.latest, |host| territory.occupant(host)) {
             self.pronounce(now, verdict);
         }
     }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::actions;
 use crate::capture;
 use crate::control;
-use crate::networks;
+use crate::networks::{self, PrefixSet};
 use crate::reports;
-use crate::verdicts;
+use crate::verdicts::{self, Policy};
 use crate::web;
 
 /// Everything that can be set.
@@ -28,6 +28,9 @@ pub struct Settings {
     pub thresholds: verdicts::Thresholds,
     /// For how long.
     pub ban: verdicts::BanSettings,
+    /// Who has rules of its own.
+    #[serde(skip_serializing_if = "verdicts::GroupSettings::is_empty")]
+    pub group: verdicts::GroupSettings,
     /// Whom to tell.
     pub notify: actions::Settings,
     /// What the kernel drops.
@@ -114,6 +117,12 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// What the judge goes by.
+    pub fn policy(&self, whitelist: PrefixSet) -> Policy {
+        let deadline = self.notify.details_deadline_secs.duration();
+        Policy::new(&self.thresholds, &self.ban, &self.group, whitelist, deadline)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -160,7 +169,7 @@ mod tests {
             "[capture]\nengine = \"netmap\"\n",
             "unknown variant `netmap`, expected one of `auto`",
         );
-        check("[thresholds]\npps = 0\n", "`pps` is 0, which would ban every host");
+        check("[thresholds]\npps = 0\n", "0 would be exceeded by every packet");
         check("[thresholds]\npps = -1\n", "conf:2: ");
         check("[capture]\ntick_ms = 5000\n", "`tick_ms` is 5000: it can be 10 to 1000");
         check(

@@ -21,7 +21,9 @@ use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::containers::Containers;
 use crate::daemon::drops::Drops;
+use crate::daemon::hints::Hints;
 use crate::daemon::service::Pulse;
+use crate::daemon::shown::Shown;
 use crate::daemon::{clock, exports, sinks};
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
@@ -29,7 +31,7 @@ use crate::networks::{Occupant, Territory};
 use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
 use crate::reports::{Gatherer, Health, loudest};
 use crate::tables::Notice;
-use crate::verdicts::{Alert, Ban, Cause, Judge, Order, Verdict};
+use crate::verdicts::{Alert, Ban, Cause, Judge, Obeyed, Order, Verdict};
 
 /// How often watched hosts are looked at.
 pub(super) const GLANCE: Duration = Duration::from_millis(10);
@@ -63,7 +65,9 @@ pub(super) struct Tick {
     pub(super) rings: Vec<Arc<Lookout>>,
     /// The thread that takes packets from sockets, where there is one.
     pub(super) taker: Arc<Lookout>,
-    pub(super) shown: Arc<Mutex<Arc<Status>>>,
+    pub(super) shown: Arc<Shown>,
+    /// When the engine wakes this thread.
+    pub(super) hints: Hints,
     pub(super) about: About,
     /// What the action did.
     pub(super) done: Receiver<Deed>,
@@ -109,6 +113,8 @@ struct State {
     overflows: u64,
     /// Calls that failed, and why the last one did.
     failures: (u64, String),
+    /// The fuse was blown at the last reading.
+    is_blown: bool,
 }
 
 /// Frames the ports lost, from counters of 32 bits that go round.
@@ -130,16 +136,18 @@ impl Tick {
         wishes: &Receiver<Wish>,
         stop: &Receiver<()>,
     ) -> Crew {
-        let watch = Watch::new(WINDOW);
+        let pace = self.judge.policy().pace;
+        let watch = Watch::new(pace.window().unwrap_or(WINDOW));
         let mut state = State {
             tick: self,
-            rates: RateTable::default(),
+            rates: RateTable::new(pace),
             watch,
             latest: RateFrame::default(),
             missed: Missed::default(),
             gaps: 0,
             overflows: 0,
             failures: (0, String::new()),
+            is_blown: false,
         };
         state.missed.look(clock::now(), &state.tick.about);
         let mut next_reading = state.tick.counters.last() + state.tick.span;
@@ -200,7 +208,10 @@ impl State {
                 } else {
                     Direction::Incoming
                 };
-                self.watch.add(now, HostId(slot), direction, &self.tick.counters);
+                // Who is banned is not judged before the tick.
+                if !self.tick.judge.holds(HostId(slot)) {
+                    self.watch.add(now, HostId(slot), direction, &self.tick.counters);
+                }
             }
             Notice::Stranger(Stranger { address: [high, low], .. }) => {
                 self.tick.territory.meet((u128::from(high) << 64) | u128::from(low));
@@ -237,10 +248,9 @@ impl State {
             self.latest = self.rates.advance(reading);
             gains = self.rates.newest();
             let Tick { judge, territory, .. } = &mut self.tick;
-            let verdicts = judge.weigh(&self.latest, |host| territory.address(host));
-            for verdict in verdicts {
-                self.pronounce(now, verdict);
-            }
+            let verdicts = judge.weigh(&self.latest, |host| territory.occupant(host));
+            self.pronounce_all(now, verdicts);
+            self.tell_fuse();
         }
         self.tick.told.take(span, &self.latest.totals, gains);
         let Tick { containers, territory, judge, .. } = &mut self.tick;
@@ -258,62 +268,92 @@ impl State {
         debug!(hosts = self.latest.moved.len(), ?spent, "Reading done.");
     }
 
+    /// Says once that the fuse is blown, and once that it is mended.
+    fn tell_fuse(&mut self) {
+        let alarms = self.tick.judge.alarms();
+        match (alarms.first(), self.is_blown) {
+            (Some(alarm), false) => error!("{alarm}"),
+            (None, true) => info!("The fuse is mended."),
+            _ => {}
+        }
+        self.is_blown = !alarms.is_empty();
+    }
+
     /// Between two readings: watched hosts, and dumps that are ready.
     fn glance(&mut self, now: Moment) {
         let glimpses = self.watch.look(now, &self.tick.counters);
-        let mut banned = false;
-        for glimpse in glimpses {
-            let Some(address) = self.tick.territory.address(glimpse.host) else { continue };
-            if let Some(verdict) = self.tick.judge.startle(&glimpse, address, &self.latest) {
-                self.pronounce(now, verdict);
-                banned = true;
-            }
-        }
-        if banned {
-            self.publish_bans();
-        }
+        let Tick { judge, territory, .. } = &mut self.tick;
+        let startled = glimpses.iter().filter_map(|glimpse| {
+            let address = territory.address(glimpse.host)?;
+            judge.startle(glimpse, address, &self.latest)
+        });
+        let verdicts = startled.collect();
+        self.pronounce_all(now, verdicts);
         let Tick { judge, evidence, .. } = &mut self.tick;
-        let due = judge
-            .due(now, |host| evidence.collected(host).is_none_or(|(held, wanted)| held >= wanted));
-        for ban in due {
-            self.tell_details(ban);
+        if judge.is_collecting() {
+            let full = evidence.full();
+            for ban in judge.due(now, |host| full.contains(&host)) {
+                self.tell_details(ban);
+            }
         }
     }
 
     fn tell_details(&mut self, ban: Ban) {
         let packets = self.tick.evidence.take(ban.host);
         self.tick.territory.disarm(ban.host, ban.address);
+        let ban = self.tick.judge.learn(ban, &packets);
+        let (ip, kind, because) = (ban.address, ban.attack.kind.name(), &*ban.attack.because);
+        info!(%ip, packets = packets.len(), kind, because, "The packets of an attack.");
         self.act(Verdict::Details(ban, packets));
     }
 
-    /// The ban goes out first; the evidence follows.
+    /// The bans go out first; the evidence follows, for all of them at once.
+    fn pronounce_all(&mut self, now: Moment, verdicts: Vec<Verdict>) {
+        let mut armed = Vec::new();
+        for verdict in verdicts {
+            if let Verdict::Ban(ban) = &verdict {
+                armed.push((ban.host, ban.address, self.tick.drops.concerns(ban)));
+            }
+            self.pronounce(now, verdict);
+        }
+        if armed.is_empty() {
+            return;
+        }
+        let Tick { evidence, territory, packets, .. } = &mut self.tick;
+        let hosts: Vec<_> = armed.iter().map(|&(host, address, _)| (host, address)).collect();
+        evidence.arm(now, &hosts, usize::try_from(*packets).unwrap_or(usize::MAX));
+        for (host, address, is_dropped) in armed {
+            territory.arm(host, address, *packets);
+            if is_dropped {
+                territory.gate(host, address);
+            }
+            self.watch.forget(host);
+        }
+    }
+
     fn pronounce(&mut self, now: Moment, verdict: Verdict) {
         match verdict {
             Verdict::Ban(ban) => {
                 self.act(Verdict::Ban(ban.clone()));
-                let Tick { evidence, territory, packets, drops, .. } = &mut self.tick;
-                let wanted = usize::try_from(*packets).unwrap_or(usize::MAX);
-                evidence.arm(now, ban.host, ban.address, wanted);
-                territory.arm(ban.host, ban.address, *packets);
-                if drops.concerns(&ban) {
-                    territory.gate(ban.host, ban.address);
-                }
+                self.tick.shown.ban(&ban, clock::wall());
+                let dry_run = ban.dry_run.then_some(true);
+                let group = Some(&*ban.group).filter(|group| !group.is_empty());
                 let (ip, direction, pps) = (ban.address, ban.direction.name(), ban.pps);
                 match &ban.cause {
                     Cause::Rule { subject, measure, threshold, measured } => {
                         let (subject, measure) = (subject.name(), measure.name());
                         let (kind, because) = (ban.attack.kind.name(), &*ban.attack.because);
-                        warn!(%ip, direction, pps, subject, measure, threshold, measured, kind, because, "Attack.");
+                        warn!(%ip, direction, pps, subject, measure, threshold, measured, kind, because, group, dry_run, "Attack.");
                     }
                     Cause::Operator { reason } => {
-                        info!(%ip, direction, pps, reason = reason.as_deref(), "Banned by an operator.");
+                        info!(%ip, direction, pps, reason = reason.as_deref(), dry_run, "Banned by an operator.");
                     }
                 }
             }
             Verdict::Details(ban, _) => self.tell_details(ban),
             Verdict::Unban(ban, ending) => {
                 self.tick.territory.release(ban.host, ban.address);
-                self.watch.forget(ban.host);
+                self.tick.shown.unban(ban.address);
                 let lasted = now.since(ban.since);
                 let Ban { address, peak_pps, peak_mbps, total, .. } = &ban;
                 let Tally { packets, bytes } = total;
@@ -356,6 +396,10 @@ impl State {
             self.overflows += 1;
             error!(%ip, what, error = %overflow, "Packets are not dropped.");
         }
+        if verdict.ban().is_some_and(|ban| ban.dry_run || !ban.deeds.script) {
+            // Everything but the deed.
+            return;
+        }
         if let Err(overflow) = self.tick.crew.hand(verdict) {
             self.overflows += 1;
             error!(%ip, what, error = %overflow, "An action was not taken.");
@@ -367,7 +411,6 @@ impl State {
             Ok(reply) => reply,
             Err(reason) => control::Reply::Refused { reason },
         };
-        self.publish_bans();
         // The client may have gone away; its order is obeyed all the same.
         if wish.answer.try_send(reply).is_err() {
             debug!("Nobody waits for the answer.");
@@ -377,7 +420,7 @@ impl State {
     fn obey(&mut self, now: Moment, order: control::Request) -> Result<control::Reply, String> {
         match order {
             control::Request::Status { .. } => Err("status is answered elsewhere".to_owned()),
-            control::Request::Ban { ip, direction } => {
+            control::Request::Ban { ip, direction, reason, time_secs } => {
                 let direction = match direction {
                     control::Way::Incoming => Direction::Incoming,
                     control::Way::Outgoing => Direction::Outgoing,
@@ -394,37 +437,44 @@ impl State {
                     incoming: self.latest.load(host, Direction::Incoming),
                     outgoing: self.latest.load(host, Direction::Outgoing),
                 });
-                let (reason, time) = (None, None);
+                let (reason, time) = (reason.map(plain), time_secs.map(Duration::from_secs));
                 let order = Order::Ban { host, address: ip, direction, loads, reason, time };
-                let verdict =
-                    self.tick.judge.obey(now, order).map_err(|error| error.to_string())?;
-                self.pronounce(now, verdict);
+                self.order(now, order)?;
                 Ok(control::Reply::Done { what: format!("`{ip}` is banned") })
             }
-            control::Request::Unban { ip } => {
-                let waiting = self.tick.judge.waits_for_details(ip);
-                let verdict = self
-                    .tick
-                    .judge
-                    .obey(now, Order::Unban { address: ip, reason: None })
-                    .map_err(|error| error.to_string())?;
-                if waiting && let Some(ban) = verdict.ban() {
-                    // The three calls keep their order, however short the ban was.
-                    self.tell_details(ban.clone());
+            control::Request::Unban { ip, reason } => {
+                // The three calls keep their order, however short the ban was.
+                if self.tick.judge.waits_for_details(ip)
+                    && let Some(ban) = self.tick.judge.ban_of(ip).cloned()
+                {
+                    self.tell_details(ban);
                 }
-                self.pronounce(now, verdict);
+                self.order(now, Order::Unban { address: ip, reason: reason.map(plain) })?;
                 Ok(control::Reply::Done { what: format!("`{ip}` is let go") })
+            }
+            control::Request::Resume => {
+                let told = self.order(now, Order::Resume)?;
+                Ok(control::Reply::Done { what: told.join("; ") })
             }
         }
     }
 
-    /// Bans as they stand now, without waiting for the next reading.
-    fn publish_bans(&self) {
-        let wall = clock::wall();
-        let bans = self.tick.judge.standing().map(|ban| self.shown_ban(ban, wall)).collect();
-        let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = Status { bans, ..Status::clone(&shown) };
-        *shown = Arc::new(status);
+    /// Has the judge obey, and does what follows. Returns what changed, in lines.
+    fn order(&mut self, now: Moment, order: Order) -> Result<Vec<String>, String> {
+        let is_reload = matches!(order, Order::Reload(_));
+        let Obeyed { verdicts, told } =
+            self.tick.judge.obey(now, order).map_err(|error| error.to_string())?;
+        self.pronounce_all(now, verdicts);
+        if is_reload {
+            let policy = self.tick.judge.policy();
+            self.tick.hints.follow(policy, &self.tick.territory);
+            self.rates.turn_to(policy.pace);
+            self.watch.slide(policy.pace.window().unwrap_or(WINDOW));
+        }
+        for line in &told {
+            info!("The policy changed: {line}.");
+        }
+        Ok(told)
     }
 
     fn publish(&self, now: Moment, spent: Duration) {
@@ -466,7 +516,8 @@ impl State {
                 dropped: traffic(totals.dropped),
             },
             packets: packets(totals, self.dropped(), &self.tick.taker),
-            bans: judge.standing().map(|ban| self.shown_ban(ban, wall)).collect(),
+            // They are shown as they stand.
+            bans: Vec::new(),
             hosts: control::Hosts {
                 incoming_packets: show(incoming.by_packets),
                 outgoing_packets: show(outgoing.by_packets),
@@ -484,14 +535,15 @@ impl State {
             alarms: self.alarms(),
             exports: self.tick.told.standings().map(sinks::shown_export).collect(),
         };
-        let mut shown = self.tick.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        *shown = Arc::new(status);
+        let drops = &self.tick.drops;
+        let standing = judge.standing().map(|ban| (ban, drops.shown(ban, wall)));
+        self.tick.shown.put(status, standing, wall);
     }
 
     /// Tells those outside, if it is time and anybody listens. The verdicts are out.
     fn tell(&mut self) {
         let Tick { told, judge, territory, crew, lost_notices, shown, .. } = &mut self.tick;
-        let status = Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner));
+        let status = shown.status();
         let (failures, overflows) = (self.failures.0, self.overflows);
         let health = || Health {
             failures,
@@ -503,10 +555,6 @@ impl State {
         told.tell(clock::wall(), totals, banned, || territory.names(), health);
     }
 
-    fn shown_ban(&self, ban: &Ban, wall: crate::model::Wall) -> control::Ban {
-        control::Ban { drop: self.tick.drops.shown(ban, wall), ..shown_ban(ban, wall) }
-    }
-
     /// What was lost before it was counted: at the ports, and in rings of our own.
     fn dropped(&self) -> u64 {
         let rings = self.tick.rings.iter();
@@ -514,8 +562,8 @@ impl State {
     }
 
     fn alarms(&self) -> Vec<String> {
-        let mut alarms: Vec<String> =
-            self.tick.drops.alarm(clock::now(), &self.tick.judge).into_iter().collect();
+        let mut alarms = self.tick.judge.alarms();
+        alarms.extend(self.tick.drops.alarm(clock::now(), &self.tick.judge));
         for lookout in self.tick.rings.iter().chain([&self.tick.taker]) {
             let broken = lookout.broken.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(reason) = broken.as_ref() {
@@ -588,11 +636,11 @@ impl Missed {
     }
 }
 
-const fn cause(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Rule { .. } => "threshold",
-        Cause::Operator { .. } => "operator",
-    }
+/// What an operator wrote, for one line of a log: no control characters, no novel.
+fn plain(reason: String) -> Arc<str> {
+    let line: String =
+        reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(256).collect();
+    line.trim().into()
 }
 
 const fn traffic(channel: Channel) -> control::Traffic {
@@ -610,21 +658,5 @@ fn packets(totals: &Totals, dropped: u64, taker: &Lookout) -> control::Packets {
         redirected: taker.taken.load(Ordering::Relaxed),
         samples_lost: totals.samples_lost + taker.lost.load(Ordering::Relaxed),
         hints_lost: totals.hints_lost,
-    }
-}
-
-fn shown_ban(ban: &Ban, wall: crate::model::Wall) -> control::Ban {
-    control::Ban {
-        ip: ban.address,
-        direction: match ban.direction {
-            Direction::Incoming => control::Way::Incoming,
-            Direction::Outgoing => control::Way::Outgoing,
-        },
-        pps: ban.pps,
-        peak_pps: ban.peak_pps,
-        cause: cause(&ban.cause).to_owned(),
-        since: wall.unix_secs(ban.since),
-        until: ban.until.map(|until| wall.unix_secs(until)),
-        drop: None,
     }
 }

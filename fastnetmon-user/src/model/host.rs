@@ -48,6 +48,14 @@ impl Prefix {
         Self(IpNetwork::from(address))
     }
 
+    /// The prefix of this length that holds the address.
+    pub fn around(address: IpAddr, length: u8) -> Self {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        // A length up to the longest is valid.
+        IpNetwork::new(address, length.min(longest))
+            .map_or_else(|_| Self::host(address), Self::masked)
+    }
+
     /// Its first address.
     pub fn address(self) -> IpAddr {
         self.0.ip()
@@ -77,6 +85,12 @@ impl Prefix {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.0.ip(), self.0.prefix())
+    }
+}
+
+impl From<IpNetwork> for Prefix {
+    fn from(network: IpNetwork) -> Self {
+        Self::masked(network)
     }
 }
 

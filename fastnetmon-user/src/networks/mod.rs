@@ -8,6 +8,7 @@
 //! so the kernel's tables and an engine's get the same slots.
 
 mod files;
+mod groups;
 mod names;
 mod openvz;
 mod plan;
@@ -18,6 +19,7 @@ mod territory;
 mod wards;
 
 pub use self::files::{Guarded, NetworksError, Remark, read, read_containers};
+pub use self::groups::{Belonging, GroupId, Groups, Tenants};
 pub use self::names::Names;
 pub use self::plan::{Capacity, Occupant, Plan, PlanError};
 pub use self::prefixes::{Covered, PrefixSet};

@@ -4,7 +4,7 @@
 //! entries, the same residents and the same flags, in the same order.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +135,11 @@ impl Territory {
                 self.residents.slot(u128::from(address)).map(HostId)
             }
         }
+    }
+
+    /// The line of an IPv4 host, which it has for good.
+    pub fn host4(&self, address: Ipv4Addr) -> Option<HostId> {
+        self.plan.host4(address)
     }
 
     /// Is this address ours?
@@ -346,6 +351,27 @@ impl Territory {
     /// IPv6 hosts that may have lines of their own.
     pub const fn room(&self) -> u32 {
         self.plan.capacity().residents
+    }
+
+    /// Says which limits apply in each IPv4 block; elsewhere the first ones do.
+    pub fn limit(&self, profile_of: impl Fn(Prefix) -> u32) {
+        for prefix in self.ours.iter() {
+            let IpAddr::V4(first) = prefix.address() else { continue };
+            let first = u32::from(first);
+            let last = first | u32::MAX.checked_shr(u32::from(prefix.len())).unwrap_or(0);
+            for block in (first >> 8)..=(last >> 8) {
+                let address = IpAddr::V4(Ipv4Addr::from(block << 8));
+                let profile = profile_of(Prefix::around(address, 24));
+                // A block that longer prefixes cut has an entry for each address.
+                let (from, to) = (first.max(block << 8), last.min((block << 8) | 255));
+                let whole = to - from == 255;
+                for address in if whole { from..=from } else { from..=to } {
+                    for directory in &self.directories {
+                        directory.profile4(address, profile);
+                    }
+                }
+            }
+        }
     }
 
     fn settle_singles(&mut self) {

@@ -1,19 +1,24 @@
 //! Totals become speeds.
 //!
-//! A rate is what came within the window, a second, divided by the window: plain, so that a ban is
-//! explained by one number. A tick shorter than the window is summed with those before it.
+//! A rate is what came within the window, divided by the window: plain, so that a ban is explained by
+//! one number. A tick shorter than the window is summed with those before it. Who wants averages
+//! instead sets another [`Pace`].
 //!
 //! **Invariant**: pure. The clock is an argument, and a reading gives the same frame whenever it is
 //! played.
+
+mod pace;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::pace::Pace;
+use self::pace::{AVERAGED, Averages};
 use crate::counters::{Gain, House, Reading};
 use crate::model::{Counts, Direction, HostId, Load, Moment, PerSecond, Tally, Unparsed};
 
-/// The window of the policy.
+/// The window, unless another one is set.
 pub const WINDOW: Duration = Duration::from_secs(1);
 
 /// What one host did within the window, in one direction.
@@ -23,8 +28,8 @@ pub struct Rate {
     pub host: HostId,
     /// Which way.
     pub direction: Direction,
-    /// By class, a second.
-    pub load: Load,
+    /// By class.
+    pub within: Counts,
     /// All classes, a second.
     pub per_second: PerSecond,
 }
@@ -79,6 +84,8 @@ pub struct RateFrame {
     pub at: Moment,
     /// How long what is in it took to come.
     pub span: Duration,
+    /// The window it is to be divided by, at least.
+    pub least: Duration,
     /// What hosts gained that moved within the window, incoming first, in the order of their slots.
     pub moved: Arc<Vec<Gain>>,
     /// What hosts gained in the last reading alone, in the same order.
@@ -121,24 +128,27 @@ impl RateFrame {
         Rate {
             host: gain.host,
             direction: gain.direction,
-            load: within.per_second(self.window()),
+            within,
             per_second: within.total().per_second(self.window()),
         }
     }
 
-    /// Shorter than the window only while the agent is young: before it, there was nothing.
-    fn window(&self) -> Duration {
-        self.span.max(WINDOW)
+    /// What is in it is divided by this. What was seen is shorter only while the agent is young:
+    /// before it, there was nothing.
+    pub fn window(&self) -> Duration {
+        self.span.max(self.least)
     }
 }
 
-/// A reading that is this long is as good as the window: the clock's grain and a busy machine
-/// take a little off each.
-const NEARLY: Duration = Duration::from_millis(950);
+/// A reading of so many percent of the window is as good as the window: the clock's grain and a busy
+/// machine take a little off each.
+const NEARLY: u32 = 95;
 
 /// Makes rates out of readings.
 #[derive(Debug, Default)]
 pub struct RateTable {
+    pace: Pace,
+    averages: Averages,
     totals: Totals,
     /// The readings that make the window, oldest first.
     window: VecDeque<Part>,
@@ -154,17 +164,50 @@ struct Part {
 }
 
 impl RateTable {
+    /// At this pace.
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
+    /// At another pace from now on. What was seen until now says nothing about it.
+    pub fn turn_to(&mut self, pace: Pace) {
+        if pace != self.pace {
+            self.pace = pace;
+            self.averages.forget();
+            self.window.clear();
+            self.sums.clear();
+        }
+    }
+
+    fn least(&self) -> Duration {
+        self.pace.window().unwrap_or(AVERAGED)
+    }
+
+    /// As good as the window. An average takes each reading as it is.
+    fn nearly(&self) -> Duration {
+        match self.pace {
+            Pace::Window(window) => window * NEARLY / 100,
+            Pace::Average(_) => Duration::ZERO,
+        }
+    }
+
     /// Takes a reading and tells the speeds.
     pub fn advance(&mut self, reading: Reading) -> RateFrame {
         self.take_totals(&reading);
         let Reading { at, span, gains, .. } = reading;
         let part = Part { span, gains: Arc::new(gains) };
-        if span >= NEARLY {
+        if span >= self.nearly() {
             self.window.clear();
             self.sums.clear();
             self.window.push_back(part);
         } else {
             self.slide(part);
+        }
+        let fresh = self.window.back().map(|part| Arc::clone(&part.gains)).unwrap_or_default();
+        let (least, totals) = (self.least(), self.totals);
+        if let Pace::Average(over) = self.pace {
+            let moved = Arc::new(self.averages.take(&fresh, span, over));
+            return RateFrame { at, span: least, least, moved, fresh, totals };
         }
         let span: Duration = self.window.iter().map(|part| part.span).sum();
         let moved = match self.window.back() {
@@ -178,14 +221,13 @@ impl RateTable {
                 Arc::new(moved)
             }
         };
-        let fresh = self.window.back().map(|part| Arc::clone(&part.gains)).unwrap_or_default();
-        RateFrame { at, span, moved, fresh, totals: self.totals }
+        RateFrame { at, span, least, moved, fresh, totals }
     }
 
     /// Gives back the room of gains that a reading of this length makes needless. Whoever holds the
     /// last frame drops it first.
     pub fn let_go(&mut self, span: Duration) -> Vec<Gain> {
-        if span < NEARLY {
+        if span < self.nearly() {
             return Vec::new();
         }
         self.sums.clear();
@@ -217,9 +259,10 @@ impl RateTable {
             *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts();
         }
         self.window.push_back(part);
+        let nearly = self.nearly();
         let mut span: Duration = self.window.iter().map(|part| part.span).sum();
         while let Some(oldest) = self.window.front()
-            && span.saturating_sub(oldest.span) >= NEARLY
+            && span.saturating_sub(oldest.span) >= nearly
         {
             span = span.saturating_sub(oldest.span);
             for gain in oldest.gains.iter() {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fastnetmon_common::directory::{FLAGGED, INDEX, NODE};
+use fastnetmon_common::directory::{FLAGGED, INDEX, NODE, PROFILE_SHIFT, PROFILES};
 
 use crate::tables::Mapping;
 
@@ -62,14 +62,29 @@ impl Directory {
 
     /// Sets or clears the flag bit of the entry that leads to an IPv4 address.
     pub fn flag4(&self, address: u32, flagged: bool) {
+        self.flag(self.leaf4(address), flagged);
+    }
+
+    /// Says which limits apply to the hosts that are led to by the entry of an IPv4 address. Whatever
+    /// is written there anew has the first limits again.
+    pub fn profile4(&self, address: u32, profile: u32) {
+        let bits = (PROFILES - 1) << PROFILE_SHIFT;
+        let profile = (profile << PROFILE_SHIFT) & bits;
+        self.change(self.leaf4(address), |old| match old & !FLAGGED {
+            0 => 0,
+            _ => (old & !bits) | profile,
+        });
+    }
+
+    fn leaf4(&self, address: u32) -> Entry {
         let root = self.read(Entry::Root4(high16(address)));
         let [_, _, third, last] = address.to_be_bytes();
-        let mut at = Entry::Step { element: root & INDEX, byte: third };
+        let at = Entry::Step { element: root & INDEX, byte: third };
         let entry = self.read(at);
-        if entry & NODE != 0 {
-            at = Entry::Step { element: entry & INDEX, byte: last };
+        if entry & NODE == 0 {
+            return at;
         }
-        self.flag(at, flagged);
+        Entry::Step { element: entry & INDEX, byte: last }
     }
 
     /// Sets or clears the flag bit of the entry that leads to an IPv6 address.

@@ -5,12 +5,21 @@
 
 mod attack;
 mod ban;
+mod carpet;
+mod fuse;
 mod judge;
 mod order;
+mod policy;
+mod rules;
 mod settings;
+mod standing;
 
 pub use self::attack::{Attack, AttackKind};
 pub use self::ban::{Alert, Ban, BanId, Cause, Deeds, Ending, Measure, Subject, Verdict};
-pub use self::judge::{Judge, Policy};
-pub use self::order::{Order, OrderError};
-pub use self::settings::{BanSettings, PositivePps, Thresholds};
+pub use self::judge::Judge;
+pub use self::order::{Obeyed, Order, OrderError};
+pub use self::policy::{Policy, PolicyRemark};
+pub use self::settings::{
+    ActionName, AverageSecs, BanSettings, Ceiling, ClassLimits, Group, GroupName, GroupNetworks,
+    GroupSettings, Limits, Percent, Thresholds, Ways, WindowMs,
+};

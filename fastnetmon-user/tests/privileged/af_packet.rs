@@ -122,7 +122,7 @@ const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp
 #[track_caller]
 fn banned_and_let_go(name: &str, capture: &str, outwards: bool) {
     let lab = Lab::new(name).unwrap();
-    let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\n";
+    let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\nfinished_secs = 1\n";
     let agent = Agent::start(&lab, &Setup { hook: RECORDER, rest, capture, ..Setup::default() });
     let frames = (1..=250_u8).map(|last| {
         let world = Ipv4Addr::new(203, 0, 113, last);

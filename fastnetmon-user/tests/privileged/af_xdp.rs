@@ -146,7 +146,7 @@ mod sockets {
         let agent = Agent::start(&lab, &setup());
         assert_eq!(agent.status().evidence, "af_xdp (copy, 2 queues)");
         ping(&lab, "before the ban");
-        agent.order(&Request::Ban { ip: VICTIM.into(), direction: Way::Incoming }).unwrap();
+        agent.order(&Request::ban(VICTIM.into(), Way::Incoming)).unwrap();
         // Armed until its dump is full: others pass, in the same /24, whoever is taken.
         ping(&lab, "while another host is armed");
         let mut sender = lab.sender_outside().unwrap();
@@ -176,7 +176,7 @@ mod sockets {
         for _ in 0..3 {
             let mut agent = Agent::start(&lab, &setup());
             assert_eq!(agent.status().evidence, "af_xdp (copy, 1 queue)", "{}", agent.log());
-            agent.order(&Request::Ban { ip: VICTIM.into(), direction: Way::Incoming }).unwrap();
+            agent.order(&Request::ban(VICTIM.into(), Way::Incoming)).unwrap();
             agent.end(Signal::Kill);
             wait("the programs to go", || {
                 Some(lab.attached_inside().unwrap()).filter(|attached| *attached == clean)

@@ -34,7 +34,7 @@ fn arguments(call: &[&str]) -> Vec<String> {
 #[test]
 fn a_flood_is_banned_told_with_a_hundred_packets_and_let_go() {
     let lab = Lab::new("flood").unwrap();
-    let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\n";
+    let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\nfinished_secs = 1\n";
     let agent = Agent::start(&lab, &Setup { hook: RECORDER, rest, ..Setup::default() });
     let mut sender = lab.sender_outside().unwrap();
     let begun = Instant::now();
@@ -132,9 +132,8 @@ fn a_script_that_hangs_does_not_delay_the_next_attack() {
 fn operators_ban_and_unban_and_are_told_what_is_wrong() {
     let lab = Lab::new("orders").unwrap();
     let agent = Agent::start(&lab, &Setup { hook: RECORDER, ..Setup::default() });
-    let ban =
-        |ip: &str| agent.order(&Request::Ban { ip: ip.parse().unwrap(), direction: Way::Outgoing });
-    let unban = |ip: &str| agent.order(&Request::Unban { ip: ip.parse().unwrap() });
+    let ban = |ip: &str| agent.order(&Request::ban(ip.parse().unwrap(), Way::Outgoing));
+    let unban = |ip: &str| agent.order(&Request::unban(ip.parse().unwrap()));
     assert_eq!(ban("192.0.2.5"), Ok("`192.0.2.5` is banned".to_owned()));
     assert_eq!(ban("192.0.2.5"), Err("`192.0.2.5` is banned already".to_owned()));
     assert_eq!(ban("203.0.113.9"), Err("`203.0.113.9` is in none of our networks".to_owned()));
@@ -161,7 +160,7 @@ fn a_running_script_is_let_finish_when_the_agent_ends() {
     let hook = "echo begun >> HERE/calls; sleep 2; echo ended >> HERE/calls";
     let mut agent = Agent::start(&lab, &Setup { hook, ..Setup::default() });
     let ip = "192.0.2.5".parse().unwrap();
-    agent.order(&Request::Ban { ip, direction: Way::Incoming }).unwrap();
+    agent.order(&Request::ban(ip, Way::Incoming)).unwrap();
     agent.folder.wait_for("calls", |text| text == "begun\n");
     let status = agent.end(Signal::Terminate);
     assert!(status.success(), "{status}");

@@ -57,6 +57,25 @@ fn a_flood_that_lies_across_two_readings_is_found_though_neither_shows_it() {
 }
 
 #[test]
+fn what_a_group_forbids_is_found_between_two_readings_as_well() {
+    let lab = Lab::new("group").unwrap();
+    let rest = "[thresholds]\npps = 30000\n[[group]]\nname = \"small\"\n\
+                networks = [\"192.0.2.64/26\"]\nthresholds = { udp = { pps = 3000 } }\n";
+    let agent = Agent::start(&lab, &Setup { hook: HOOK, rest, ..Setup::default() });
+    let mut sender = lab.sender_outside().unwrap();
+    after_a_reading(&agent);
+    let_pass(Duration::from_millis(700));
+    // 1,800 before the next reading and 1,800 after it: neither shows more than is allowed.
+    sender.send(&flood(), 3_600, Pace::Pps(6_000)).unwrap();
+    agent.folder.wait_for("calls", |text| text.contains("192.0.2.77 ban\n"));
+    let bans = agent.status().bans;
+    let told: Vec<(&str, &str)> =
+        bans.iter().map(|ban| (ban.group.as_str(), ban.kind.as_str())).collect();
+    assert_eq!(told, [("small", "udp_flood")]);
+    assert!(bans[0].rule.starts_with("udp: 3"), "{}", bans[0].rule);
+}
+
+#[test]
 fn a_flood_on_one_cpu_and_one_on_all_are_both_found() {
     for spread in [false, true] {
         let lab = Lab::with("spread", LabOptions { queues: 2 }).unwrap();

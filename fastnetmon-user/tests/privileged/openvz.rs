@@ -131,9 +131,9 @@ fn a_container_that_comes_is_counted_within_ten_seconds_and_one_that_goes_until_
     wait("what still comes to be counted", || {
         (agent.status().totals.incoming.packets == before + 100).then_some(())
     });
-    agent.order(&Request::Unban { ip: CONTAINER.into() }).unwrap();
+    agent.order(&Request::unban(CONTAINER.into())).unwrap();
     wait("the container to be let go", || (agent.status().networks == 2).then_some(()));
-    let ban = Request::Ban { ip: CONTAINER.into(), direction: Way::Incoming };
+    let ban = Request::ban(CONTAINER.into(), Way::Incoming);
     assert_eq!(agent.order(&ban), Err(format!("`{CONTAINER}` is in none of our networks")));
 }
 

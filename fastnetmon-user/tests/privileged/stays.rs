@@ -105,7 +105,7 @@ fn agent_that_logs_to(lab: &Lab, folder: &Folder, log: Stdio) -> (Child, PathBuf
 }
 
 fn ban(socket: &Path, ip: Ipv4Addr) {
-    let request = Request::Ban { ip: ip.into(), direction: Way::Incoming };
+    let request = Request::ban(ip.into(), Way::Incoming);
     Connection::open(socket).unwrap().order(&request).unwrap();
 }
 

@@ -186,17 +186,17 @@ fn an_operators_ban_drops_at_once_and_an_unban_ends_it() {
     let lab = lab("operator");
     let agent = start(&lab, "", 600);
     let ip = GUARDED.into();
-    agent.order(&Request::Ban { ip, direction: Way::Incoming }).unwrap();
+    agent.order(&Request::ban(ip, Way::Incoming)).unwrap();
     wait("it to be dropped", || Some(()).filter(|()| pings(&lab, &GUARDED.to_string(), 3) == 0));
     others_are_untouched(&lab, "while it is dropped");
-    agent.order(&Request::Unban { ip }).unwrap();
+    agent.order(&Request::unban(ip)).unwrap();
     wait("it to flow", || Some(()).filter(|()| pings(&lab, &GUARDED.to_string(), 3) == 3));
     // IPv6, a host with a line that is lent.
     let ip = GUARDED_V6.into();
-    agent.order(&Request::Ban { ip, direction: Way::Incoming }).unwrap();
+    agent.order(&Request::ban(ip, Way::Incoming)).unwrap();
     wait("it to be dropped", || Some(()).filter(|()| pings(&lab, &GUARDED_V6.to_string(), 3) == 0));
     assert_eq!(pings(&lab, &GUARDED.to_string(), 20), 20);
-    agent.order(&Request::Unban { ip }).unwrap();
+    agent.order(&Request::unban(ip)).unwrap();
     wait("it to flow", || Some(()).filter(|()| pings(&lab, &GUARDED_V6.to_string(), 3) == 3));
 }
 
@@ -205,7 +205,7 @@ fn what_a_host_sends_is_dropped_only_when_asked_for() {
     for (drop, answered) in [("", 20), ("outgoing = true", 0)] {
         let lab = lab("outgoing");
         let agent = start(&lab, drop, 600);
-        agent.order(&Request::Ban { ip: GUARDED.into(), direction: Way::Outgoing }).unwrap();
+        agent.order(&Request::ban(GUARDED.into(), Way::Outgoing)).unwrap();
         agent.folder.wait_for("calls", |text| text.contains("ban"));
         if answered == 0 {
             // The echo arrives and its answer does not leave.
@@ -222,7 +222,7 @@ fn what_a_host_sends_is_dropped_only_when_asked_for() {
 fn an_agent_that_hangs_drops_no_longer_than_it_said() {
     let lab = lab("hangs");
     let mut agent = start(&lab, "max_secs = 4", 600);
-    agent.order(&Request::Ban { ip: GUARDED.into(), direction: Way::Incoming }).unwrap();
+    agent.order(&Request::ban(GUARDED.into(), Way::Incoming)).unwrap();
     let start = Instant::now();
     wait("it to be dropped", || Some(()).filter(|()| pings(&lab, &GUARDED.to_string(), 1) == 0));
     signal(agent.pid(), Signal::Stop).unwrap();
@@ -241,7 +241,7 @@ fn a_killed_agent_drops_nothing() {
     let lab = lab("killed");
     for end in [Signal::Kill, Signal::Terminate] {
         let mut agent = start(&lab, "", 600);
-        agent.order(&Request::Ban { ip: GUARDED.into(), direction: Way::Incoming }).unwrap();
+        agent.order(&Request::ban(GUARDED.into(), Way::Incoming)).unwrap();
         wait("it to be dropped", || {
             Some(()).filter(|()| pings(&lab, &GUARDED.to_string(), 3) == 0)
         });
@@ -304,7 +304,7 @@ fn a_dry_run_is_counted_and_drops_nothing() {
     let lab = lab("dry");
     let rest = "[thresholds]\npps = 2000\n[ban]\ntime_secs = 600\n";
     let agent = Agent::start(&lab, &Setup { rest, hook: HOOK, ..Setup::default() });
-    agent.order(&Request::Ban { ip: GUARDED.into(), direction: Way::Incoming }).unwrap();
+    agent.order(&Request::ban(GUARDED.into(), Way::Incoming)).unwrap();
     agent.folder.wait_for("calls", |text| text.contains("ban"));
     assert_eq!(pings(&lab, &GUARDED.to_string(), 50), 50);
     assert_eq!(agent.status().bans.first().unwrap().drop, None);

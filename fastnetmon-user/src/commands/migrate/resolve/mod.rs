@@ -261,7 +261,7 @@ impl Work<'_> {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if !self.has("thresholds", "pps") {
-            let default = u64::from(Settings::default().thresholds.pps);
+            let default = Settings::default().thresholds.pps.number().unwrap_or_default();
             remarks.push(format!(
                 "no `threshold_pps` was taken over, so hosts may receive or send {default} packets a \
                  second"

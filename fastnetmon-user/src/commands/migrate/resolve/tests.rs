@@ -129,7 +129,7 @@ fn an_operators_file_keeps_its_comments_and_every_slip_is_named() {
 fn keys_become_ours_or_say_why_not() {
     use Outcome::{Different, Honoured, Missing, Nothing, Unknown, Unreadable};
     check("threshold_pps = 50000", Honoured, &["thresholds.pps"], "");
-    check("threshold_pps = 0", Unreadable, &[], "would ban every host");
+    check("threshold_pps = 0", Unreadable, &[], "0 would be exceeded by every packet");
     check("threshold_pps = 20k", Unreadable, &[], "there it counted as 20");
     check("threshold_pps = many", Unreadable, &[], "there it counted as 0");
     check("ban_time = 0", Honoured, &["ban.time_secs"], "");
