@@ -128,12 +128,13 @@ async fn carry(mut asked: mpsc::Receiver<web::Ask>, wishes: Sender<Wish>) {
 /// The same order in the words of the control socket.
 fn request(order: web::Order) -> Request {
     match order {
-        web::Order::Ban { address, direction, .. } => {
+        web::Order::Ban { address, direction, reason, time } => {
             let direction = match direction {
                 Direction::Incoming => Way::Incoming,
                 Direction::Outgoing => Way::Outgoing,
             };
-            Request::ban(address, direction)
+            let time_secs = time.map(|time| time.as_secs());
+            Request::Ban { ip: address, direction, reason, time_secs }
         }
         web::Order::Unban { address } => Request::unban(address),
     }
