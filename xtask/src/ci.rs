@@ -3,12 +3,12 @@
 //! **Invariant**: the same on a laptop and in CI. The first step that fails ends it and is named; the
 //! last line of a good run is the number of tests.
 
-use std::{path::Path, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
 use anyhow::Context as _;
 use xtask::process;
 
-use crate::{build, demo, test, tidy};
+use crate::{build, demo, package, test, tidy};
 
 /// Runs all steps; setup has run before.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
@@ -47,9 +47,20 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
                 .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
         )
     })?;
+    step("deny", || {
+        process::run(
+            Command::new(package::tool("cargo-deny")?)
+                .current_dir(root)
+                .args(["check", "licenses", "bans", "sources"]),
+        )
+    })?;
     step("build-ebpf", || build::kernel_programs(root))?;
     let totals = step("test", || test::run(root, test::Scope::All))?;
     step("demo", || demo::run(root))?;
+    step("package", || {
+        let packages = package::run(root, package::Scope::All)?;
+        package::try_out(root, &packages)
+    })?;
     println!("ci: everything holds ({} s)", begun.elapsed().as_secs());
     println!("{totals}");
     Ok(())

@@ -19,6 +19,7 @@ use xtask::process;
 
 use crate::build;
 
+pub(crate) use self::tools::tool;
 pub(crate) use self::trial::run as try_out;
 
 /// What is to be packed.
