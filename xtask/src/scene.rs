@@ -239,7 +239,8 @@ impl Folder {
         let config = format!(
             "[networks]\nlist = '{}'\nwhitelist = '{}'\n\n\
              [thresholds]\npps = {THRESHOLD_PPS}\n\n[ban]\ntime_secs = {ban_secs}\nfinished_secs = 1\n\n\
-             [notify]\nscript = '{}'\n\n[control]\nsocket = '{}'\n",
+             [notify]\nscript = '{}'\n\n[control]\nsocket = '{}'\n\n\
+             [journal]\npath = ''\n\n[attack_log]\nenabled = false\n",
             networks.display(),
             whitelist.display(),
             script.display(),

@@ -12,6 +12,8 @@ pub enum Signal {
     Interrupt = libc::SIGINT as isize,
     /// As by the service manager.
     Terminate = libc::SIGTERM as isize,
+    /// Read the configuration again.
+    Hangup = libc::SIGHUP as isize,
     /// Cannot be caught.
     Kill = libc::SIGKILL as isize,
     /// As if it got no CPU any more.

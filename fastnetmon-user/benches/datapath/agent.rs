@@ -89,7 +89,8 @@ impl Agent {
         }
         let config = format!(
             "[capture]\nengine = '{engine}'\n[networks]\nlist = '{}'\nwhitelist = '{}'\n[thresholds]\npps = {threshold}\n\
-             [notify]\nscript = '{}'\n[control]\nsocket = '{}'\n{sections}",
+             [notify]\nscript = '{}'\n[control]\nsocket = '{}'\n\
+             [journal]\npath = ''\n[attack_log]\nenabled = false\n{sections}",
             at("networks_list").display(),
             at("networks_whitelist").display(),
             hook.display(),

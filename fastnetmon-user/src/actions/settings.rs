@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// The program that is called: `ip direction pps ban|attack_details|unban`.
     pub script: PathBuf,
+    /// How many arguments it is given; without the fourth, `unban` is not called.
+    pub args: Arguments,
+    /// What it is given on standard input.
+    pub format: Format,
     /// Packets in the dump.
     pub packets: NonZeroU32,
     /// Seconds after which the dump is told with the packets that are there.
@@ -26,6 +30,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             script: PathBuf::from("/usr/local/bin/notify_about_attack.sh"),
+            args: Arguments::Four,
+            format: Format::Seed,
             packets: NonZeroU32::MIN.saturating_add(99),
             details_deadline_secs: Seconds(5),
             timeout_secs: Seconds(30),
@@ -34,12 +40,60 @@ impl Default for Settings {
     }
 }
 
+/// How many arguments a script is given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Arguments {
+    /// `ip direction pps`, the form of 2014.
+    Three,
+    /// `ip direction pps action`.
+    Four,
+}
+
+impl TryFrom<u8> for Arguments {
+    type Error = String;
+
+    fn try_from(count: u8) -> Result<Self, String> {
+        match count {
+            3 => Ok(Self::Three),
+            4 => Ok(Self::Four),
+            _ => Err(format!(
+                "`args` is {count}: it can be 4 (ip direction pps action), or 3, the form of 2014"
+            )),
+        }
+    }
+}
+
+impl From<Arguments> for u8 {
+    fn from(arguments: Arguments) -> Self {
+        match arguments {
+            Arguments::Three => 3,
+            Arguments::Four => 4,
+        }
+    }
+}
+
+/// What a script is given on standard input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The packets, one a line, with the second call; else nothing.
+    Seed,
+    /// The incumbent's report: its header, then all of it, then nothing.
+    Report,
+    /// The event as JSON, each time.
+    Json,
+}
+
 /// A deadline: one second to one hour.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Seconds(u64);
 
 impl Seconds {
+    /// Ten of them.
+    pub(super) const TEN: Self = Self(10);
+
     /// As a span of time.
     pub const fn duration(self) -> Duration {
         Duration::from_secs(self.0)
@@ -69,6 +123,9 @@ impl From<Seconds> for u64 {
 pub struct Workers(u32);
 
 impl Workers {
+    /// Two of them.
+    pub(super) const TWO: Self = Self(2);
+
     /// How many.
     pub const fn count(self) -> u32 {
         self.0

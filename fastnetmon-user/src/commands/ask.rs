@@ -1,4 +1,4 @@
-//! Questions and orders to the agent: `top`, `status`, `bans`, `ban`, `unban`, `resume`.
+//! Questions and orders to the agent: `top`, `status`, `bans`, `ban`, `unban`, `resume`, `reload`.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -86,6 +86,12 @@ pub(super) struct Resume {
     at: Where,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct Reload {
+    #[command(flatten)]
+    at: Where,
+}
+
 pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
     let Top { at, once, json, order, rows } = arguments;
     let order = match order {
@@ -132,6 +138,10 @@ pub(super) fn unban(arguments: &Unban) -> Result<(), Failure> {
 
 pub(super) fn resume(arguments: &Resume) -> Result<(), Failure> {
     order(&arguments.at.socket, &Request::Resume)
+}
+
+pub(super) fn reload(arguments: &Reload) -> Result<(), Failure> {
+    order(&arguments.at.socket, &Request::Reload)
 }
 
 fn order(socket: &Path, request: &Request) -> Result<(), Failure> {

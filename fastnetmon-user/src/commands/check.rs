@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::actions;
 use crate::commands::{Failure, say};
 use crate::daemon::{self, Settings};
 use crate::kernel;
@@ -52,6 +53,10 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), Failure> {
     if !script.exists() {
         let _infallible =
             writeln!(text, "remark: there is no script at `{}` yet", script.display());
+    }
+    if let Err(error) = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)
+    {
+        let _infallible = writeln!(text, "remark: the agent would not start: {error}");
     }
     say(&text)?;
     Ok(())

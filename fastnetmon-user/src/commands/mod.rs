@@ -43,6 +43,8 @@ enum Command {
     Unban(ask::Unban),
     /// Ban by rules again, although too many were to be banned within a minute
     Resume(ask::Resume),
+    /// Have the agent read its configuration again, and say what changed
+    Reload(ask::Reload),
     /// Read a configuration and its networks, and say what would be in force
     Check(check::Arguments),
     /// What databases need before they can be told
@@ -87,6 +89,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Ban(arguments) => ask::ban(&arguments),
         Command::Unban(arguments) => ask::unban(&arguments),
         Command::Resume(arguments) => ask::resume(&arguments),
+        Command::Reload(arguments) => ask::reload(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),

@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::warn;
 
 use crate::commands::Failure;
-use crate::daemon::{self, Settings, StartError};
+use crate::daemon::{self, Settings, Source, StartError};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -30,7 +30,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.config.is_none() {
         warn!("No configuration file was named; the defaults are in force.");
     }
-    daemon::run(&settings).map_err(|error| match error {
+    let Arguments { config, interface } = arguments;
+    let source = Source { config: config.clone(), interfaces: interface.clone() };
+    daemon::run(&settings, source).map_err(|error| match error {
         StartError::Thread(_) => Failure::Refused(error.to_string()),
         _ => Failure::Input(error.to_string()),
     })

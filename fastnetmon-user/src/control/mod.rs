@@ -59,6 +59,8 @@ pub enum Request {
     },
     /// Ban by rules again, although the fuse is blown.
     Resume,
+    /// Read the configuration again and apply it.
+    Reload,
 }
 
 impl Request {

@@ -160,6 +160,8 @@ mod tests {
             class: Class::Udp,
             protocol: 17,
             bytes: 46,
+            ttl: 64,
+            tcp_flags: None,
         }
     }
 

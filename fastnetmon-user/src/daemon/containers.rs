@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use tracing::{error, info};
 
 use crate::model::{HostId, Moment};
-use crate::networks::{self, Guarded, Territory, Wards};
+use crate::networks::{self, Applied, Guarded, PlanError, Territory, Wards};
 use crate::rates::RateFrame;
 
 /// How often the table is read, and how often those that are leaving are looked at.
@@ -79,6 +79,28 @@ impl Containers {
                 self.refused = Some(error.to_string());
             }
         }
+    }
+
+    /// The files were read again: guards what they say from now on, or changes nothing.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(super) fn relist(
+        &mut self,
+        now: Moment,
+        read: Guarded,
+        territory: &mut Territory,
+        banned: &BTreeSet<IpAddr>,
+    ) -> Result<Applied, PlanError> {
+        let mut wards = self.wards.clone();
+        wards.relist(now, read);
+        let Some(guarded) = wards.changed(now, |host| banned.contains(&host)) else {
+            return Ok(Applied::default());
+        };
+        let applied = territory.apply(&guarded, banned.iter().copied())?;
+        self.wards = wards;
+        self.refused = None;
+        Ok(applied)
     }
 
     /// What an operator should know.

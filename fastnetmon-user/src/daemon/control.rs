@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 use crate::control::{
     CodecError, Hello, LONGEST_REQUEST, PROTOCOL_VERSION, Reply, Request, read_line, write_line,
 };
+use crate::daemon::reload::Reloader;
 use crate::daemon::shown::Shown;
-use crate::daemon::tick::Wish;
+use crate::daemon::tick::{Answer, Wish};
 use crate::daemon::{StartError, clock};
 use crate::model::Moment;
 
@@ -38,6 +39,9 @@ const BREATH: Duration = Duration::from_millis(200);
 
 /// How long the tick may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long an answer waits until what was done is on disk.
+const SAFE: Duration = Duration::from_secs(1);
 
 /// The group whose members may ask and order.
 const GROUP: &str = "fastnetmon";
@@ -100,7 +104,12 @@ impl Door {
     }
 
     /// Serves clients, each on a thread, until the process ends.
-    pub(super) fn serve(&self, shown: &Arc<Shown>, wishes: &Sender<Wish>) {
+    pub(super) fn serve(
+        &self,
+        shown: &Arc<Shown>,
+        wishes: &Sender<Wish>,
+        reloader: &Arc<Reloader>,
+    ) {
         let inside = Arc::new(AtomicUsize::new(0));
         for stream in self.listener.incoming() {
             let stream = match stream {
@@ -119,9 +128,10 @@ impl Door {
                 continue;
             }
             let (shown, wishes) = (Arc::clone(shown), wishes.clone());
+            let reloader = Arc::clone(reloader);
             let thread = std::thread::Builder::new().name("client".to_owned()).spawn(move || {
                 let _guest = guest;
-                if let Err(error) = attend(&stream, &shown, &wishes) {
+                if let Err(error) = attend(&stream, &shown, &wishes, &reloader) {
                     debug!(%error, "A client left.");
                 }
             });
@@ -188,7 +198,12 @@ impl Read for Patient<'_> {
     }
 }
 
-fn attend(stream: &UnixStream, shown: &Shown, wishes: &Sender<Wish>) -> Result<(), CodecError> {
+fn attend(
+    stream: &UnixStream,
+    shown: &Shown,
+    wishes: &Sender<Wish>,
+    reloader: &Reloader,
+) -> Result<(), CodecError> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut writer = stream;
     write_line(&mut writer, &hello())?;
@@ -197,6 +212,10 @@ fn attend(stream: &UnixStream, shown: &Shown, wishes: &Sender<Wish>) -> Result<(
         reader.get_mut().until = None;
         let reply = match read_line::<Request>(&mut reader, LONGEST_REQUEST) {
             Ok(Request::Status { hosts }) => Reply::Status(Box::new(shown.whole(hosts))),
+            Ok(Request::Reload) => match reloader.reload() {
+                Ok(what) => Reply::Done { what },
+                Err(reason) => Reply::Refused { reason },
+            },
             Ok(order) => ask(order, wishes),
             Err(CodecError::Malformed(error)) => {
                 Reply::Refused { reason: format!("not understood: {error}") }
@@ -215,7 +234,12 @@ pub(super) fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
     if wishes.send_timeout(Wish { order, answer }, ANSWER).is_err() {
         return busy();
     }
-    answered.recv_timeout(ANSWER).unwrap_or_else(|_late| busy())
+    let Ok(Answer { reply, written }) = answered.recv_timeout(ANSWER) else { return busy() };
+    // What is answered outlives the agent; a disk that is too slow for that has an alarm.
+    if let Some(written) = written {
+        let _late = written.wait(SAFE);
+    }
+    reply
 }
 
 /// The number of a group of this system.

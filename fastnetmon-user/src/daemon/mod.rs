@@ -14,9 +14,11 @@ mod drops;
 mod engines;
 mod exports;
 mod hints;
+mod journal;
 mod logging;
 mod pipeline;
 mod privileges;
+mod reload;
 mod replay;
 mod service;
 mod settings;
@@ -28,8 +30,10 @@ use tracing::info;
 
 pub use self::drops::check as check_drops;
 pub use self::engines::shape;
+pub use self::journal::{JournalError, Settings as JournalSettings};
 pub use self::logging::{Log, start as start_logging};
 pub use self::pipeline::StartError;
+pub use self::reload::Source;
 pub use self::replay::{Fell, Outcome, Replay, Talker};
 pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 
@@ -37,9 +41,9 @@ pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 ///
 /// # Errors
 /// When it cannot start, or its capture breaks.
-pub fn run(settings: &Settings) -> Result<(), StartError> {
+pub fn run(settings: &Settings, source: Source) -> Result<(), StartError> {
     privileges::check(settings.capture.engine)?;
-    let running = pipeline::start(settings)?;
+    let running = pipeline::start(settings, source)?;
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
     service::ready();
     running.wait()

@@ -3,10 +3,13 @@
 //! ```text
 //!  capture: std threads                           tick: one std thread                     actions: std threads
 //!  Engine::poll ─► Writer                         (now given by the clock)
-//!  or kernel programs ─────► rows ──── read ────► Counters ─► RateTable ─► Judge ─ bounded ─► Crew ─► Script
-//!      │ hint, stranger: wakes the tick early ────────▲                     ▲    │
-//!      └ samples, frames ─► Evidence ◄── arm ── on Verdict::Ban                   Order  ▼
-//!                        └── take, when full or due ─► Verdict::Details       Status ◄─ control: std threads
+//!  or kernel programs ─────► rows ──── read ────► Counters ─► RateTable ─► Judge ─ bounded ─► Crews ─► Script, Webhook, LogFile
+//!      │ hint, stranger: wakes the tick early ────────▲                     ▲    │                │ notes
+//!      └ samples, frames ─► Evidence ◄── arm ── on Verdict::Ban           Order  ▼                ▼
+//!                        └── take, when full or due ─► Verdict::Details     │  Status      Journal: std thread
+//!                                                    Reloader ─ Change ─────┤
+//!                                                        ▲         control: std threads
+//!                                                        └──────────────────┘
 //! ```
 //!
 //! **Invariant**: everything that can fail is done before the first thread starts; what was done is
@@ -18,12 +21,12 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::actions::{Crew, Script, XdpDrop};
+use crate::actions::{self, Actions, Notebook, WebhookError, XdpDrop};
 use crate::capture::{CaptureError, Engine, EngineName, Polled, RoleName};
 use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
@@ -32,6 +35,8 @@ use crate::daemon::control::Door;
 use crate::daemon::drops::{self, Drops};
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
+use crate::daemon::journal::{self, Journal, JournalError, Resumed};
+use crate::daemon::reload::{Reloader, Source};
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
 use crate::daemon::{Settings, clock, service};
@@ -46,6 +51,12 @@ const NOTICES: usize = 16_384;
 
 /// How long the capture thread waits for the rings before it looks at the stop flag.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Deeds that wait to be counted by the tick.
+const DEEDS: usize = 16_384;
+
+/// How long the journal may take over its last lines.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +132,12 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The webhook cannot be used.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// An export cannot be made.
     #[error("{0}")]
     Export(String),
@@ -153,7 +170,10 @@ pub(super) struct Running {
     stop: Sender<()>,
     ended: Receiver<&'static str>,
     stopping: Arc<AtomicBool>,
-    tick: JoinHandle<Crew>,
+    tick: JoinHandle<Actions>,
+    /// Closes when the journal has written everything.
+    journal: Receiver<()>,
+    reloader: Arc<Reloader>,
     captures: Vec<JoinHandle<()>>,
     exports: Option<JoinHandle<()>>,
     attached: Option<Attached>,
@@ -165,7 +185,7 @@ pub(super) struct Running {
 }
 
 /// Does everything that can fail, then starts the threads.
-pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
+pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, StartError> {
     let ports = ports(settings)?;
     drops::check(settings)?;
     let guarded = networks::read(&settings.networks)?;
@@ -176,6 +196,7 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         warn!("{remark}.");
     }
     let Guarded { ours, named, whitelist, containers, .. } = guarded.clone();
+    let prepared = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)?;
     let system = |what| move |source| StartError::System { what, source };
     let hurry = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -183,9 +204,11 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
             .map_err(system("listen for signals"))?;
     }
     // Before the threads, so that each of them leaves these signals to this one.
-    let signals = Signals::new([SIGTERM, SIGINT])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|source| StartError::System { what: "listen for signals", source })?;
     let door = Door::open(&settings.control.socket)?;
+    let path = &settings.journal.path;
+    let journal = if path.as_os_str().is_empty() { None } else { Some(Journal::open(path)?) };
 
     let Chosen {
         engine,
@@ -230,33 +253,44 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
         ..Status::default()
     }));
     let (news, table) = bounded(1);
-    let (deeds, done) = bounded(1024);
-    let crew = Crew::start(
-        &Script::new(settings.notify.script.clone()),
-        settings.notify.concurrency.count(),
-        settings.notify.timeout_secs.duration(),
-        &deeds,
-    )
-    .map_err(system("start the action threads"))?;
     let (told, exports) = exports::prepare(settings)?;
+    let mut resumed = journal.as_ref().map_or_else(Resumed::default, |journal| {
+        journal::resume(journal, clock::wall(), |address| territory.hold(address))
+    });
+    let standing = std::mem::take(&mut resumed.standing);
+    let first = first_ban().max(BanId(resumed.last.0.saturating_add(1)));
+    // Whoever asks from the first moment on is shown them.
+    for ban in &standing {
+        shown.ban(ban, clock::wall());
+    }
+    // Before the first packet of theirs that is to be dropped.
     let drops = gate.map(|gate| XdpDrop::new(gate, settings.xdp_drop.clone()));
-    let dropping = drops
-        .as_ref()
-        .map(|drops| Crew::start(drops, 1, Duration::from_secs(1), &deeds))
-        .transpose()
+    let dropping = Drops::new(drops.clone());
+    for ban in standing.iter().filter(|ban| dropping.concerns(ban)) {
+        territory.gate(ban.host, ban.address);
+    }
+    let journal_trouble = journal.as_ref().map(Journal::trouble).unwrap_or_default();
+    let (notes, noted) = bounded(journal::NOTES);
+    let notebook = if journal.is_some() { Notebook::new(notes) } else { Notebook::default() };
+    let (deeds, done) = bounded(DEEDS);
+    let done_before = std::mem::take(&mut resumed.done);
+    let actions = Actions::start(prepared, drops, &standing, done_before, notebook, deeds)
         .map_err(system("start the action threads"))?;
+    let (reloader, changed) = Reloader::new(source, settings.clone(), guarded.clone());
+    let reloader = Arc::new(reloader);
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
         territory,
         containers: Containers::new(guarded, table),
-        judge: Judge::new(policy, []).counting_from(first_ban()),
+        judge: Judge::new(policy, standing).counting_from(first),
         hints,
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
-        crew,
-        drops: Drops::new(drops),
-        dropping,
+        actions,
+        drops: dropping,
+        resumed,
+        journal_trouble,
         lost_notices: Arc::clone(&lost_notices),
         rings: rings.clone(),
         taker: Arc::clone(&taker),
@@ -304,8 +338,15 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let tick = spawn("tick", &end, move || {
         // Held here, so that the channel stays open when the capture breaks.
         let _notices = notices;
-        tick.run(&noticed, &wished, &stopped)
+        tick.run(&noticed, &wished, &changed, &stopped)
     })?;
+    let (writing, journal_done) = bounded(0);
+    if let Some(journal) = journal {
+        spawn("journal", &end, move || {
+            let _writing = writing;
+            journal.run(&noted);
+        })?;
+    }
     let exports = exports
         .map(|exports| {
             let wishes = wishes.clone();
@@ -315,16 +356,18 @@ pub(super) fn start(settings: &Settings) -> Result<Running, StartError> {
     let door = Arc::new(door);
     spawn("control", &end, {
         let door = Arc::clone(&door);
-        move || door.serve(&shown, &wishes)
+        let reloader = Arc::clone(&reloader);
+        move || door.serve(&shown, &wishes, &reloader)
     })?;
-    // One call's deadline, and the moment in which a call that hangs is ended.
-    let farewell = settings.notify.timeout_secs.duration() + Duration::from_secs(3);
+    let farewell = farewell(settings);
     Ok(Running {
         signals,
         stop,
         ended,
         stopping,
         tick,
+        journal: journal_done,
+        reloader,
         captures,
         exports,
         attached,
@@ -343,6 +386,8 @@ impl Running {
             ended,
             stopping,
             tick,
+            journal,
+            reloader,
             captures,
             exports,
             attached,
@@ -352,10 +397,23 @@ impl Running {
         } = self;
         let handle = signals.handle();
         let (asked, asks) = bounded(1);
+        let (again, agains) = bounded(1);
+        // A signal while the configuration is being read is a wish to read it once more.
+        let reader = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            for () in &agains {
+                // It is in the log.
+                let _told = reloader.reload();
+            }
+        });
+        reader.map_err(|source| StartError::System { what: "start a thread", source })?;
         let listener = std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        let _waiting_already = again.try_send(());
+                        continue;
+                    }
                     // The first one is enough.
                     if asked.try_send(signal).is_err() {
                         break;
@@ -384,13 +442,16 @@ impl Running {
             }
         }
         match tick.join() {
-            Ok(crew) => {
-                let left = crew.finish(farewell);
+            Ok(actions) => {
+                let left = actions.finish(farewell);
                 if left > 0 {
-                    error!(left, "Calls of the script were not made before the end.");
+                    error!(left, "Calls of actions were not made before the end.");
                 }
             }
             Err(_panic) => error!("The tick thread panicked."),
+        }
+        if journal.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+            error!("The journal was not written to its end.");
         }
         // The tick was the one who told it; it has a deadline of its own.
         if exports.is_some_and(|exports| exports.join().is_err()) {
@@ -530,6 +591,12 @@ fn longest_span(ports: &[Port]) -> Duration {
 /// Larger than whatever an earlier run of the agent counted to.
 fn first_ban() -> BanId {
     BanId(u64::try_from(clock::wall().unix.as_nanos()).unwrap_or(u64::MAX / 2))
+}
+
+/// How long actions may take when the agent ends: one call's deadline, and the moment in which a
+/// call that hangs is ended.
+pub(super) fn farewell(settings: &Settings) -> Duration {
+    settings.notify.timeout_secs.duration() + Duration::from_secs(3)
 }
 
 /// What the judge goes by, as the settings say.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::actions;
 use crate::capture;
 use crate::control;
+use crate::daemon::journal::Settings as JournalSettings;
 use crate::networks::{self, PrefixSet};
 use crate::reports;
 use crate::verdicts::{self, Policy};
@@ -35,6 +36,12 @@ pub struct Settings {
     pub notify: actions::Settings,
     /// What the kernel drops.
     pub xdp_drop: actions::XdpDropSettings,
+    /// Who is told over HTTP.
+    pub webhook: actions::WebhookSettings,
+    /// Reports of attacks as files.
+    pub attack_log: actions::AttackLogSettings,
+    /// Where bans are written down.
+    pub journal: JournalSettings,
     /// Under which name others are told.
     pub report: reports::Settings,
     /// Traffic counting in Redis.
@@ -186,6 +193,11 @@ mod tests {
         check("[xdp_drop]\nmax_hosts = 0\n", "`max_hosts` is 0: it can be 1 to 16384");
         check("[xdp_drop]\nmax_secs = 0\n", "`max_secs` is 0: it can be 1 to 604800, a week");
         check("[xdp_drop]\nrate_pps = -1\n", "conf:2: ");
+        check("[notify]\nargs = 2\n", "`args` is 2: it can be 4 (ip direction pps action), or 3");
+        check("[notify]\nformat = \"xml\"\n", "unknown variant `xml`, expected one of `seed`");
+        check("[webhook]\nurl = \"x\"\n", "conf:2: ");
+        check("[webhook]\nattempts = 0\n", "`attempts` is 0: it can be 1 to 1000");
+        check("[attack_log]\nkeep = 0\n", "conf:2: ");
         check("ban = 5\n", "conf:1: ");
         check("[ban\n", "conf:1: ");
     }

@@ -62,9 +62,22 @@ pub struct Wall {
 impl Wall {
     /// Seconds since 1970 at `moment`.
     pub const fn unix_secs(self, moment: Moment) -> u64 {
+        self.unix_at(moment).as_secs()
+    }
+
+    /// Time since 1970 at `moment`.
+    pub const fn unix_at(self, moment: Moment) -> Duration {
         let later = moment.since(self.read_at);
         let earlier = self.read_at.since(moment);
-        self.unix.saturating_add(later).saturating_sub(earlier).as_secs()
+        self.unix.saturating_add(later).saturating_sub(earlier)
+    }
+
+    /// The moment at which so much time had passed since 1970; the machine's start when that was
+    /// before it.
+    pub const fn moment_at(self, unix: Duration) -> Moment {
+        let later = unix.saturating_sub(self.unix);
+        let earlier = self.unix.saturating_sub(unix);
+        Moment(self.read_at.0.saturating_add(later).saturating_sub(earlier))
     }
 }
 
@@ -79,5 +92,9 @@ mod tests {
         assert_eq!(wall.unix_secs(at(100)), 1_000_000);
         assert_eq!(wall.unix_secs(at(90)), 999_990);
         assert_eq!(wall.unix_secs(at(160)), 1_000_060);
+        for secs in [90, 100, 160] {
+            assert_eq!(wall.moment_at(wall.unix_at(at(secs))), at(secs));
+        }
+        assert_eq!(wall.moment_at(Duration::from_secs(5)), Moment::default());
     }
 }

@@ -7,7 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fastnetmon_common::parse::{Ends, Family, Packet, parse_ethernet, parse_ip, parse_typed};
-use fastnetmon_common::wire::{Captured, Ports, Wire as _};
+use fastnetmon_common::wire::{Captured, Ipv4, Ipv6, Ports, Tcp, Wire as _};
+use zerocopy::network_endian::U64;
 
 use crate::model::{Class, Moment};
 
@@ -28,6 +29,10 @@ pub struct Seen {
     pub protocol: u8,
     /// Length of the IP packet, in bytes.
     pub bytes: u32,
+    /// Hops it had left; 0 where that cannot be read.
+    pub ttl: u8,
+    /// Flags of its TCP header, where there is one.
+    pub tcp_flags: Option<u8>,
 }
 
 impl Seen {
@@ -54,6 +59,11 @@ impl Seen {
             .filter(|_| has_ports && packet.class != Class::Fragment)
             .and_then(|transport| frame.header::<Ports>(transport))
             .map_or((0, 0), |ports| (ports.src.get(), ports.dst.get()));
+        let tcp = usize::try_from(packet.transport_at)
+            .ok()
+            .filter(|_| packet.protocol == 6 && packet.class != Class::Fragment)
+            .and_then(|transport| frame.header::<Tcp>(transport));
+        let ttl = ttl(frame, &packet, tcp.as_ref());
         let Ends { family, src, dst } = packet.ends;
         let [source, target] = [src, dst].map(|address| match family {
             Family::V4 => ipv4(address),
@@ -67,6 +77,8 @@ impl Seen {
             class: packet.class,
             protocol: packet.protocol,
             bytes: packet.bytes,
+            ttl,
+            tcp_flags: tcp.map(|tcp| tcp.flags),
         }
     }
 
@@ -78,6 +90,27 @@ impl Seen {
             1 | 58 => "icmp",
             _ => "unknown",
         }
+    }
+}
+
+/// Hops left, from the IP header: `headers` reaches from there to the end of the transport header.
+fn ttl(frame: &Captured<'_>, packet: &Packet, tcp: Option<&Tcp>) -> u8 {
+    let transport = match (packet.class, tcp) {
+        (Class::Tcp | Class::Syn, Some(tcp)) => u32::from(tcp.offset >> 4) * 4,
+        (Class::Udp, _) => 8,
+        _ => 0,
+    };
+    let at = (packet.transport_at + transport).checked_sub(packet.headers);
+    let Some(at) = at.and_then(|at| usize::try_from(at).ok()) else { return 0 };
+    match packet.ends.family {
+        Family::V4 => frame
+            .header::<Ipv4>(at)
+            .filter(|ip| ip.version_ihl >> 4 == 4 && u64::from(ip.src.get()) == packet.ends.src[1])
+            .map_or(0, |ip| ip.ttl),
+        Family::V6 => frame
+            .header::<Ipv6>(at)
+            .filter(|ip| ip.src.map(U64::get) == packet.ends.src)
+            .map_or(0, |ip| ip.hops),
     }
 }
 
@@ -138,6 +171,28 @@ mod tests {
             247,
             "192.0.2.1:80 > 198.51.100.7:46804 protocol: tcp size: 233 bytes",
         );
+    }
+
+    #[test]
+    fn hops_and_flags_are_read_where_they_are() {
+        let seen = |frame: &[u8]| {
+            let wire_len = u32::try_from(frame.len()).unwrap();
+            let frame = Captured { bytes: frame, wire_len };
+            let seen = Seen::from_ethernet(Moment::default(), frame).unwrap();
+            (seen.ttl, seen.tcp_flags)
+        };
+        let tcp = [0, 80, 0xb6, 0xd4, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x12, 0, 0, 0, 0, 0, 0];
+        assert_eq!(seen(&ethernet(0x0800, &[&IPV4_TCP, &tcp])), (64, Some(0x12)));
+        // Cut before the flags.
+        assert_eq!(seen(&ethernet(0x0800, &[&IPV4_TCP, &tcp[..8]])), (64, None));
+        let mut udp = IPV4_TCP;
+        (udp[9], udp[8]) = (17, 7);
+        assert_eq!(seen(&ethernet(0x0800, &[&udp, &[0; 8]])), (7, None));
+        udp[6] = 0x20;
+        assert_eq!(seen(&ethernet(0x0800, &[&udp, &[0; 8]])), (7, None));
+        let mut ip = vec![0x60, 0, 0, 0, 0, 20, 58, 63];
+        ip.extend([1; 32]);
+        assert_eq!(seen(&ethernet(0x86dd, &[&ip, &[128; 20]])), (63, None));
     }
 
     #[test]

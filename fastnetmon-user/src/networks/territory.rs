@@ -179,6 +179,13 @@ impl Territory {
         }
     }
 
+    /// The line of a host a ban stands for: it keeps it until [`Territory::release`].
+    pub fn hold(&mut self, address: IpAddr) -> Option<HostId> {
+        let host = self.host(address)?;
+        self.residents.pin(host.0, true);
+        Some(host)
+    }
+
     /// Has packets of this host copied: so many, both ways. It keeps its line until
     /// [`Territory::disarm`].
     pub fn arm(&mut self, host: HostId, address: IpAddr, packets: u32) {

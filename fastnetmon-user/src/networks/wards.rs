@@ -14,7 +14,7 @@ use crate::networks::Guarded;
 pub const QUIET: Duration = Duration::from_secs(15);
 
 /// Networks of the files and addresses of containers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Wards {
     files: Guarded,
     present: BTreeSet<IpAddr>,

@@ -291,6 +291,8 @@ mod tests {
                 class,
                 protocol: if class == Class::Tcp { 6 } else { 17 },
                 bytes,
+                ttl: 64,
+                tcp_flags: None,
             })
             .collect()
     }

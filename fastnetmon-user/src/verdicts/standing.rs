@@ -57,6 +57,13 @@ impl Bans {
         Some(standing)
     }
 
+    pub(super) fn collect(&mut self, address: IpAddr, by: Moment) -> Option<HostId> {
+        let standing = self.by_address.get_mut(&address)?;
+        standing.details_by = Some(by);
+        self.collecting.insert(address);
+        Some(standing.ban.host)
+    }
+
     fn mark(&mut self, host: HostId, is_marked: bool) {
         let (word, bit) = (host.0 as usize / 64, host.0 % 64);
         if self.marks.len() <= word {

@@ -131,12 +131,17 @@ pub(crate) fn configure(folder: &Folder, setup: &Setup<'_>) -> PathBuf {
     let (list, whitelist, hook) = (list.display(), whitelist.display(), hook.display());
     let socket = folder.path("control.sock");
     let socket = socket.display();
+    let journal = folder.path("journal");
+    let journal = journal.display();
+    // A test that wants a report of attacks says so.
+    let attack_log =
+        if rest.contains("[attack_log]") { "" } else { "[attack_log]\nenabled = false\n" };
     folder.write(
         "fastnetmon.conf",
         &format!(
             "[capture]\n{capture}\n[networks]\nlist = \"{list}\"\nwhitelist = \"{whitelist}\"\n\
              {in_networks}\n[notify]\nscript = \"{hook}\"\ndetails_deadline_secs = 3\ntimeout_secs = 5\n\
-             [control]\nsocket = \"{socket}\"\n{rest}"
+             [control]\nsocket = \"{socket}\"\n[journal]\npath = \"{journal}\"\n{attack_log}{rest}"
         ),
     )
 }
@@ -183,6 +188,41 @@ impl Agent {
             agent.ask().filter(|_| agent.log().contains("The agent counts."))
         });
         agent
+    }
+
+    /// Starts it again where it ran, after it ended in whatever way, and waits until it counts.
+    #[track_caller]
+    pub(crate) fn again(&mut self, lab: &Lab) {
+        assert!(self.stopped);
+        let counts = |log: &str| log.matches("The agent counts.").count();
+        let before = counts(&self.log());
+        let log = fs::OpenOptions::new().append(true).open(self.folder.path("log")).unwrap();
+        // A child that was about to become a script holds what the killed one had, for a moment.
+        wait("the last of the killed agent", || {
+            std::os::unix::net::UnixStream::connect(self.socket()).err()
+        });
+        let config = self.folder.path("fastnetmon.conf");
+        self.child = command(lab, &config, INSIDE_INTERFACE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.stopped = false;
+        wait("the agent to answer again", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.stopped = true;
+                panic!("the agent ended with {status}: {}", self.log());
+            }
+            self.ask().filter(|_| counts(&self.log()) > before)
+        });
+    }
+
+    /// Ends it as the kernel would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.stopped = true;
     }
 
     pub(crate) fn log(&self) -> String {

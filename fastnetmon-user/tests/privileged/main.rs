@@ -25,12 +25,14 @@ mod gate;
 mod hook;
 mod http;
 mod instant;
+mod lasting;
 mod nflog;
 mod openvz;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod pf_ring;
 mod refusals;
+mod reload;
 mod same_counters;
 mod service;
 mod stays;

@@ -1,10 +1,13 @@
 //! The hook script: `ip direction pps ban`, then `attack_details` with the packets, then `unban`.
 //!
-//! | call | standard input |
-//! |---|---|
-//! | `ban` | empty |
-//! | `attack_details` | one line a packet, nothing else |
-//! | `unban` | empty |
+//! | call | standard input by `format`: `seed` | `report` | `json` |
+//! |---|---|---|---|
+//! | `ban` | empty | the report's header | the event |
+//! | `attack_details` | one line a packet, nothing else | the whole report | the event with its packets |
+//! | `unban` | empty | empty | the event |
+//!
+//! With three arguments, the form of 2014, the last call is not made: such a script would take it
+//! for a ban.
 //!
 //! **Invariant**: no shell, a process group of its own, an environment of its own, a deadline. What
 //! it prints is taken and thrown away but for the first words of its complaint; whether it reads
@@ -23,7 +26,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::actions::{Action, ActionError};
+use crate::actions::{
+    Action, ActionError, Arguments, Errand, EventId, Format, Sort, event, report,
+};
 use crate::verdicts::Verdict;
 
 /// Where a script finds its programs.
@@ -42,41 +47,66 @@ const GLANCE: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub struct Script {
     path: PathBuf,
+    arguments: Arguments,
+    format: Format,
 }
 
 impl Script {
     /// Will call the program at `path`.
-    pub const fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub const fn new(path: PathBuf, arguments: Arguments, format: Format) -> Self {
+        Self { path, arguments, format }
     }
-}
 
-/// What the script is given: arguments and standard input. Alerts are no business of its.
-fn call(verdict: &Verdict) -> Option<([String; 4], String)> {
-    let ban = verdict.ban()?;
-    let arguments = [
-        ban.address.to_string(),
-        ban.direction.name().to_owned(),
-        ban.pps.to_string(),
-        verdict.name().to_owned(),
-    ];
-    let mut input = String::new();
-    if let Verdict::Details(_, packets) = verdict {
-        for packet in packets.iter() {
-            // Writing to a string cannot fail.
-            let _infallible = writeln!(input, "{packet}");
+    /// What the script is given as arguments. Alerts are no business of its.
+    fn arguments(&self, verdict: &Verdict) -> Option<Vec<String>> {
+        let ban = verdict.ban()?;
+        let mut arguments =
+            vec![ban.address.to_string(), ban.direction.name().to_owned(), ban.pps.to_string()];
+        if self.arguments == Arguments::Four {
+            arguments.push(verdict.name().to_owned());
+        }
+        Some(arguments)
+    }
+
+    /// What it is given on standard input.
+    fn input(&self, errand: &Errand) -> String {
+        match (self.format, &errand.verdict) {
+            (Format::Seed, Verdict::Details(_, packets)) => {
+                let mut lines = String::new();
+                for packet in packets.iter() {
+                    // Writing to a string cannot fail.
+                    let _infallible = writeln!(lines, "{packet}");
+                }
+                lines
+            }
+            (Format::Report, Verdict::Ban(_)) => report::header(errand),
+            (Format::Report, Verdict::Details(..)) => report::full(errand),
+            (Format::Seed | Format::Report, _) => String::new(),
+            (Format::Json, _) => event::json(errand).to_string() + "\n",
         }
     }
-    Some((arguments, input))
 }
 
 impl Action for Script {
     const NAME: &'static str = "script";
+    const SORT: Sort = Sort::Once;
 
-    fn carry_out(&mut self, verdict: &Verdict, patience: Duration) -> Result<(), ActionError> {
-        let Some((arguments, input)) = call(verdict) else { return Ok(()) };
-        let path = &self.path;
-        let mut child = spawn(path, &arguments, !input.is_empty())?;
+    fn wants(&self, verdict: &Verdict) -> bool {
+        let is_known = match verdict {
+            Verdict::Ban(_) | Verdict::Details(..) => true,
+            Verdict::Unban(..) => self.arguments == Arguments::Four,
+            Verdict::Alert(_) | Verdict::Calm(_) => false,
+        };
+        is_known && verdict.ban().is_some_and(|ban| ban.deeds.script)
+    }
+
+    fn carry_out(&mut self, errand: &Errand, patience: Duration) -> Result<(), ActionError> {
+        let Some(arguments) = self.arguments(&errand.verdict) else { return Ok(()) };
+        let input = self.input(errand);
+        // A group may have a script of its own.
+        let ban = errand.verdict.ban();
+        let path = ban.and_then(|ban| ban.deeds.script_path.as_deref()).unwrap_or(&self.path);
+        let mut child = spawn(path, &arguments, errand.event(), !input.is_empty())?;
         let (status, complaint) =
             attend(&mut child, input.as_bytes(), patience).map_err(|error| {
                 ActionError::Refused { reason: format!("`{}`: {error}", path.display()) }
@@ -103,13 +133,19 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-fn spawn(path: &Path, arguments: &[String], has_input: bool) -> Result<Child, ActionError> {
+fn spawn(
+    path: &Path,
+    arguments: &[String],
+    event: EventId,
+    has_input: bool,
+) -> Result<Child, ActionError> {
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
     let mut command = Command::new(path);
     command
         .args(arguments.iter().map(OsString::from))
         .env_clear()
         .env("PATH", SEARCH)
+        .env("FASTNETMON_EVENT", event.to_string())
         .current_dir("/")
         .process_group(0)
         .stdin(if has_input { Stdio::piped() } else { Stdio::null() })

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 pub use self::settings::{Hosts, Lifetime, Mode, Percent, Settings};
 pub use self::signature::{Common, tightest};
-use crate::actions::{Action, ActionError};
+use crate::actions::{Action, ActionError, Errand, Sort};
 use crate::kernel::{Gate, GateFull, Rule};
 use crate::model::{Direction, Seen, Signature};
 use crate::verdicts::{Ban, Verdict};
@@ -120,9 +120,18 @@ impl XdpDrop {
 
 impl Action for XdpDrop {
     const NAME: &'static str = "xdp_drop";
+    const SORT: Sort = Sort::Does;
 
-    fn carry_out(&mut self, verdict: &Verdict, _: Duration) -> Result<(), ActionError> {
-        self.obey(verdict)
+    fn wants(&self, verdict: &Verdict) -> bool {
+        verdict.ban().is_some_and(|ban| self.concerns(ban))
+    }
+
+    fn carry_out(&mut self, errand: &Errand, _: Duration) -> Result<(), ActionError> {
+        self.obey(&errand.verdict)
+    }
+
+    fn restore(&mut self, standing: &[Ban], _: Duration) -> Result<(), ActionError> {
+        self.resume(standing)
     }
 }
 
@@ -167,6 +176,8 @@ mod tests {
             class: Class::Udp,
             protocol: 17,
             bytes: 1400,
+            ttl: 64,
+            tcp_flags: None,
         };
         vec![packet; 50].into()
     }

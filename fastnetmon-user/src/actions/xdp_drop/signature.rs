@@ -183,7 +183,9 @@ mod tests {
             _ => 17,
         };
         let source = source.into();
-        Seen { at: Moment::default(), source, target: HOST, ports, class, protocol, bytes }
+        let at = Moment::default();
+        let (ttl, tcp_flags) = (64, None);
+        Seen { at, source, target: HOST, ports, class, protocol, bytes, ttl, tcp_flags }
     }
 
     fn from(number: u16) -> Ipv4Addr {

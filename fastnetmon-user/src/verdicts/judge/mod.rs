@@ -323,6 +323,12 @@ impl Judge {
         self.bans.due(now, full)
     }
 
+    /// The details of a ban that stands are to be told, by then: again, or for the first time after
+    /// a restart. Whose packets to collect; `None` when there is no such ban.
+    pub fn collect(&mut self, address: IpAddr, by: Moment) -> Option<(HostId, IpAddr)> {
+        self.bans.collect(address, by).map(|host| (host, address))
+    }
+
     /// Are there details to be told?
     pub fn is_collecting(&self) -> bool {
         self.bans.is_collecting()

@@ -5,6 +5,8 @@
 //!
 //! **Invariant**: nothing on this thread waits for an action, a client or a disk.
 
+mod acts;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +17,15 @@ use crossbeam_channel::{Receiver, Sender, after, select_biased};
 use fastnetmon_common::abi::{Hint, Stranger};
 use tracing::{debug, error, info, warn};
 
-use crate::actions::{Crew, Deed};
+use crate::actions::{Actions, Deed, Receipt};
 use crate::capture;
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
 use crate::daemon::containers::Containers;
 use crate::daemon::drops::Drops;
 use crate::daemon::hints::Hints;
+use crate::daemon::journal::{Resumed, Trouble};
+use crate::daemon::reload::Change;
 use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
 use crate::daemon::{clock, exports, sinks};
@@ -43,7 +47,15 @@ const LOUDEST: usize = 100;
 #[derive(Debug)]
 pub(super) struct Wish {
     pub(super) order: control::Request,
-    pub(super) answer: Sender<control::Reply>,
+    pub(super) answer: Sender<Answer>,
+}
+
+/// What an operator is told.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) reply: control::Reply,
+    /// Tells when what was done is on disk.
+    pub(super) written: Option<Receipt>,
 }
 
 /// What the tick is given.
@@ -56,10 +68,13 @@ pub(super) struct Tick {
     pub(super) judge: Judge,
     pub(super) evidence: Arc<Evidence>,
     pub(super) packets: u32,
-    pub(super) crew: Crew,
+    pub(super) actions: Actions,
     /// What the kernel drops, where it is to drop anything.
     pub(super) drops: Drops,
-    pub(super) dropping: Option<Crew>,
+    /// What stood before the start.
+    pub(super) resumed: Resumed,
+    /// Why the journal is not written.
+    pub(super) journal_trouble: Trouble,
     pub(super) lost_notices: Arc<AtomicU64>,
     /// The threads that drain the rings, the kernel's or their own.
     pub(super) rings: Vec<Arc<Lookout>>,
@@ -115,6 +130,12 @@ struct State {
     failures: (u64, String),
     /// The fuse was blown at the last reading.
     is_blown: bool,
+    /// Tells when the last verdict is on disk.
+    written: Option<Receipt>,
+    /// When the journal was told what stands.
+    noted: Moment,
+    /// A verdict that is not on disk yet, and since when it should be.
+    unwritten: Option<(Moment, Receipt)>,
 }
 
 /// Frames the ports lost, from counters of 32 bits that go round.
@@ -134,8 +155,9 @@ impl Tick {
         self,
         notices: &Receiver<Notice>,
         wishes: &Receiver<Wish>,
+        changes: &Receiver<Change>,
         stop: &Receiver<()>,
-    ) -> Crew {
+    ) -> Actions {
         let pace = self.judge.policy().pace;
         let watch = Watch::new(pace.window().unwrap_or(WINDOW));
         let mut state = State {
@@ -148,7 +170,11 @@ impl Tick {
             overflows: 0,
             failures: (0, String::new()),
             is_blown: false,
+            written: None,
+            noted: clock::now(),
+            unwritten: None,
         };
+        state.take_up(clock::now());
         state.missed.look(clock::now(), &state.tick.about);
         let mut next_reading = state.tick.counters.last() + state.tick.span;
         let mut next_glance = Moment::default();
@@ -187,10 +213,17 @@ impl Tick {
                 recv(wishes) -> wish => if let Ok(wish) = wish {
                     state.grant(clock::now(), wish);
                 },
+                recv(changes) -> change => if let Ok(change) = change {
+                    let answer = change.answer.clone();
+                    let outcome = state.change(clock::now(), change);
+                    // Whoever asked may have gone; the change is made all the same.
+                    let _unheard = answer.try_send(outcome);
+                },
                 recv(after(patience)) -> _ => {}
             }
         }
-        state.tick.crew
+        state.note_standing();
+        state.tick.actions
     }
 }
 
@@ -262,6 +295,7 @@ impl State {
             }
             self.tick.told.did(deed);
         }
+        self.keep_notes(now);
         let spent = clock::thread_cpu().saturating_sub(cpu);
         self.publish(now, spent);
         self.tell();
@@ -319,15 +353,12 @@ impl State {
         if armed.is_empty() {
             return;
         }
-        let Tick { evidence, territory, packets, .. } = &mut self.tick;
         let hosts: Vec<_> = armed.iter().map(|&(host, address, _)| (host, address)).collect();
-        evidence.arm(now, &hosts, usize::try_from(*packets).unwrap_or(usize::MAX));
+        self.arm(now, &hosts);
         for (host, address, is_dropped) in armed {
-            territory.arm(host, address, *packets);
             if is_dropped {
-                territory.gate(host, address);
+                self.tick.territory.gate(host, address);
             }
-            self.watch.forget(host);
         }
     }
 
@@ -362,12 +393,12 @@ impl State {
                 self.act(Verdict::Unban(ban, ending));
             }
             Verdict::Alert(alert) => {
-                self.note(&Verdict::Alert(alert.clone()));
+                self.act(Verdict::Alert(alert.clone()));
                 let Alert { prefix, direction, hosts, pps, .. } = &alert;
                 warn!(%prefix, direction = direction.name(), hosts, pps, "A network is under attack.");
             }
             Verdict::Calm(alert) => {
-                self.note(&Verdict::Calm(alert.clone()));
+                self.act(Verdict::Calm(alert.clone()));
                 let Alert { prefix, direction, peak_pps, since, .. } = &alert;
                 let lasted = now.since(*since);
                 info!(%prefix, direction = direction.name(), ?lasted, peak_pps, "A network is calm again.");
@@ -386,40 +417,24 @@ impl State {
         self.tick.told.note(clock::wall(), verdict, latency);
     }
 
-    fn act(&mut self, verdict: Verdict) {
-        let (ip, what) = (verdict.about().address(), verdict.name());
-        self.note(&verdict);
-        if let Some(dropping) = &self.tick.dropping
-            && verdict.ban().is_some_and(|ban| self.tick.drops.concerns(ban))
-            && let Err(overflow) = dropping.hand(verdict.clone())
-        {
-            self.overflows += 1;
-            error!(%ip, what, error = %overflow, "Packets are not dropped.");
-        }
-        if verdict.ban().is_some_and(|ban| ban.dry_run || !ban.deeds.script) {
-            // Everything but the deed.
-            return;
-        }
-        if let Err(overflow) = self.tick.crew.hand(verdict) {
-            self.overflows += 1;
-            error!(%ip, what, error = %overflow, "An action was not taken.");
-        }
-    }
-
     fn grant(&mut self, now: Moment, wish: Wish) {
+        self.written = None;
         let reply = match self.obey(now, wish.order) {
             Ok(reply) => reply,
             Err(reason) => control::Reply::Refused { reason },
         };
+        let written = self.receipt();
         // The client may have gone away; its order is obeyed all the same.
-        if wish.answer.try_send(reply).is_err() {
+        if wish.answer.try_send(Answer { reply, written }).is_err() {
             debug!("Nobody waits for the answer.");
         }
     }
 
     fn obey(&mut self, now: Moment, order: control::Request) -> Result<control::Reply, String> {
         match order {
-            control::Request::Status { .. } => Err("status is answered elsewhere".to_owned()),
+            control::Request::Status { .. } | control::Request::Reload => {
+                Err("that is answered elsewhere".to_owned())
+            }
             control::Request::Ban { ip, direction, reason, time_secs } => {
                 let direction = match direction {
                     control::Way::Incoming => Direction::Incoming,
@@ -542,13 +557,13 @@ impl State {
 
     /// Tells those outside, if it is time and anybody listens. The verdicts are out.
     fn tell(&mut self) {
-        let Tick { told, judge, territory, crew, lost_notices, shown, .. } = &mut self.tick;
+        let Tick { told, judge, territory, actions, lost_notices, shown, .. } = &mut self.tick;
         let status = shown.status();
         let (failures, overflows) = (self.failures.0, self.overflows);
         let health = || Health {
             failures,
             overflows,
-            ..exports::health(&status, lost_notices.load(Ordering::Relaxed), crew.waiting())
+            ..exports::health(&status, lost_notices.load(Ordering::Relaxed), actions.waiting())
         };
         let totals = &self.latest.totals;
         let banned = || judge.standing().cloned().collect();
@@ -590,15 +605,16 @@ impl State {
         }
         let (failures, last) = &self.failures;
         if *failures > 0 {
-            alarms.push(format!("{failures} calls of the script failed, the last one: {last}."));
+            alarms.push(format!("{failures} calls of actions failed, the last one: {last}."));
         }
         alarms.extend(self.tick.containers.alarms());
         for export in self.tick.told.standings().filter(|export| !export.up) {
             let error = export.error.unwrap_or_default();
             alarms.push(format!("The export `{}` does not work: {error}.", export.name));
         }
+        alarms.extend(self.troubles());
         if self.overflows > 0 {
-            alarms.push(format!("{} calls of the script were not made.", self.overflows));
+            alarms.push(format!("{} calls of actions were not made.", self.overflows));
         }
         alarms
     }
