@@ -18,7 +18,8 @@ const SERVER: SocketAddr =
 pub(crate) struct House {
     agent: Child,
     pub(crate) lab: Lab,
-    folder: Folder,
+    /// Its files, for as long as it runs.
+    pub(crate) folder: Folder,
 }
 
 impl House {
@@ -61,7 +62,6 @@ impl Drop for House {
         // One that is gone already is what the test is about, or has failed.
         let _gone = xtask::lab::signal(self.agent.id(), Signal::Terminate);
         let _status = self.agent.wait();
-        let _kept = &self.folder;
     }
 }
 
