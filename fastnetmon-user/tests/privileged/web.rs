@@ -18,8 +18,8 @@ const SERVER: SocketAddr =
 pub(crate) struct House {
     agent: Child,
     pub(crate) lab: Lab,
-    /// Its files, for as long as it runs.
-    pub(crate) folder: Folder,
+    #[expect(dead_code, reason = "its files last as long as it runs")]
+    folder: Folder,
 }
 
 impl House {
