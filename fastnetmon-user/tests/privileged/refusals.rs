@@ -108,7 +108,7 @@ fn a_configuration_nobody_understands_is_refused_with_its_line() {
     let lab = Lab::new("conf").unwrap();
     let folder = Folder::new();
     let config = configure(&folder, &Setup { rest: "[thresholds]\npsp = 5\n", ..Setup::default() });
-    refused(command(&lab, &config, "in0"), "unknown field `psp`, expected `pps`");
+    refused(command(&lab, &config, "in0"), "unknown field `psp`, expected one of `pps`");
     refused(
         command(&lab, &folder.path("none"), "in0"),
         "give the configuration with `--config FILE`",
