@@ -27,7 +27,7 @@ pub(super) const fn gates(settings: &Settings) -> Gates {
 
 /// Does anybody want packets dropped?
 pub(super) const fn is_wanted(settings: &Settings) -> bool {
-    settings.xdp_drop.enable
+    settings.xdp_drop.enabled
 }
 
 /// Refuses what can be seen to be impossible without asking the system.

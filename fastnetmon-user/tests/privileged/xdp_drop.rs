@@ -29,7 +29,7 @@ fn lab(label: &str) -> Lab {
 
 fn start(lab: &Lab, drop: &str, secs: u32) -> Agent {
     let rest = format!(
-        "[thresholds]\npps = 2000\n[ban]\ntime_secs = {secs}\n[xdp_drop]\nenable = true\n{drop}\n"
+        "[thresholds]\npps = 2000\n[ban]\ntime_secs = {secs}\n[xdp_drop]\nenabled = true\n{drop}\n"
     );
     Agent::start(lab, &Setup { rest: &rest, hook: HOOK, ..Setup::default() })
 }
@@ -272,7 +272,7 @@ fn a_rate_lets_some_of_a_flood_through() {
 fn where_nothing_can_be_dropped_the_agent_refuses() {
     let check = |capture: &str, drop: &str, expected: &str| {
         let folder = Folder::new();
-        let rest = format!("[xdp_drop]\nenable = true\n{drop}\n");
+        let rest = format!("[xdp_drop]\nenabled = true\n{drop}\n");
         let setup = Setup { capture, rest: &rest, ..Setup::default() };
         let config = configure(&folder, &setup);
         for words in [&["check"][..], &["run", "--interface", "lo"][..]] {
@@ -300,7 +300,7 @@ fn where_nothing_can_be_dropped_the_agent_refuses() {
 
 #[test]
 fn a_dry_run_is_counted_and_drops_nothing() {
-    // With `enable = false` the programs have no gate at all.
+    // With `enabled = false` the programs have no gate at all.
     let lab = lab("dry");
     let rest = "[thresholds]\npps = 2000\n[ban]\ntime_secs = 600\n";
     let agent = Agent::start(&lab, &Setup { rest, hook: HOOK, ..Setup::default() });

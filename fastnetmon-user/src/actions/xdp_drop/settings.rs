@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Packets of banned hosts are dropped.
-    pub enable: bool,
+    pub enabled: bool,
     /// Which of them.
     pub mode: Mode,
     /// How much of the dump a signature must describe, in percent.
@@ -35,7 +35,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            enable: false,
+            enabled: false,
             mode: Mode::Host,
             cover_percent: Percent(90),
             rate_pps: 0,
