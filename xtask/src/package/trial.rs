@@ -77,6 +77,7 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
     for engine in ["xdp", "af_packet"] {
         root.finds_an_attack("static", engine, "/usr/bin/fastnetmon")?;
     }
+    root.asks_for_pf_ring()?;
     Ok(())
 }
 
@@ -168,6 +169,35 @@ impl Root {
         command.arg(&self.path).arg(program).env("DEBIAN_FRONTEND", "noninteractive");
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
         command
+    }
+
+    /// Without ntop's module the static binary has to say so, which it only knows by its socket: it
+    /// opens no library.
+    fn asks_for_pf_ring(&self) -> anyhow::Result<()> {
+        let sample = fs::read_to_string(self.path.join("etc/fastnetmon.conf"))?;
+        fs::write(
+            self.path.join("tmp/pf_ring.conf"),
+            sample.replacen("engine = \"xdp\"", "engine = \"pf_ring\"", 1),
+        )?;
+        let lab = Lab::new("package")?;
+        let mut command = lab.command_inside("chroot");
+        command.arg(&self.path).args([
+            "/usr/bin/fastnetmon",
+            "run",
+            "--config",
+            "/tmp/pf_ring.conf",
+        ]);
+        command.args(["--interface", lab::INSIDE_INTERFACE]).stdin(Stdio::null());
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(2)
+                && said.contains("kernel module is not loaded: `modprobe pf_ring`"),
+            "with `engine = \"pf_ring\"` and no module it ended with {} and said: {said}",
+            output.status
+        );
+        println!("package: static, pf_ring: {}", said.lines().last().unwrap_or_default());
+        Ok(())
     }
 
     /// Runs the installed agent, with the installed configuration but for its networks, in a lab
