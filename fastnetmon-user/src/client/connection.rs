@@ -1,12 +1,14 @@
 //! One conversation over the control socket.
 
 use std::io::{self, BufReader};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::control::{
-    CodecError, Hello, PROTOCOL_VERSION, Reply, Request, Status, read_line, write_line,
+    CodecError, Happened, Hello, HostView, PROTOCOL_VERSION, Reply, Request, Status, read_line,
+    write_line,
 };
 
 /// Bytes of an answer, at most.
@@ -105,7 +107,31 @@ impl Connection {
         match self.ask(&Request::Status { hosts })? {
             Reply::Status(status) => Ok(*status),
             Reply::Refused { reason } => Err(ClientError::Refused(reason)),
-            Reply::Done { .. } => Err(ClientError::Unexpected),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// What one host does, and what happened to it.
+    ///
+    /// # Errors
+    /// When it is in none of the networks, or the conversation breaks.
+    pub fn host(&mut self, ip: IpAddr) -> Result<HostView, ClientError> {
+        match self.ask(&Request::Host { ip })? {
+            Reply::Host(host) => Ok(*host),
+            Reply::Refused { reason } => Err(ClientError::Refused(reason)),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// What happened after an event; at most so much as fits into a reply.
+    ///
+    /// # Errors
+    /// When the conversation breaks.
+    pub fn events(&mut self, after: u64) -> Result<Happened, ClientError> {
+        match self.ask(&Request::Events { after })? {
+            Reply::Events(happened) => Ok(happened),
+            Reply::Refused { reason } => Err(ClientError::Refused(reason)),
+            _ => Err(ClientError::Unexpected),
         }
     }
 
@@ -117,7 +143,7 @@ impl Connection {
         match self.ask(request)? {
             Reply::Done { what } => Ok(what),
             Reply::Refused { reason } => Err(ClientError::Refused(reason)),
-            Reply::Status(_) => Err(ClientError::Unexpected),
+            _ => Err(ClientError::Unexpected),
         }
     }
 }

@@ -100,7 +100,7 @@ const fn mbps(bps: u64) -> u64 {
 }
 
 /// With one decimal place; never 0.0 when something was lost.
-fn percent(dropped: u64, received: u64) -> String {
+pub(super) fn percent(dropped: u64, received: u64) -> String {
     let all = u128::from(dropped) + u128::from(received);
     let tenths = (u128::from(dropped) * 1000).div_ceil(all.max(1));
     format!("{}.{}", tenths / 10, tenths % 10)

@@ -1,11 +1,13 @@
 //! Questions and orders to the agent: `top`, `status`, `bans`, `ban`, `unban`, `resume`, `reload`.
 
+use std::env;
+use std::io::{self, IsTerminal as _};
 use std::net::IpAddr;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
 
-use crate::client::{self, ClientError, Connection, Screen};
+use crate::client::{self, ClientError, Connection, ConsoleError, Screen, Theme};
 use crate::commands::{Failure, Order, Where, say};
 use crate::control::{self, Request};
 
@@ -19,10 +21,13 @@ pub(super) struct Top {
     /// The same as JSON, once
     #[arg(long)]
     json: bool,
+    /// Print the screen each second, without keys to go anywhere: for pipes and simple terminals
+    #[arg(long)]
+    plain: bool,
     /// By what hosts are ordered
     #[arg(long, value_enum, default_value = "packets")]
     order: Order,
-    /// Hosts in each table, at most
+    /// Hosts in each table of what is printed, at most
     #[arg(long, default_value_t = 7)]
     rows: usize,
 }
@@ -93,7 +98,7 @@ pub(super) struct Reload {
 }
 
 pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
-    let Top { at, once, json, order, rows } = arguments;
+    let Top { at, once, json, plain, order, rows } = arguments;
     let order = match order {
         Order::Packets => client::Order::Packets,
         Order::Bytes => client::Order::Bytes,
@@ -103,11 +108,25 @@ pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
     } else if *once {
         let status = fetch(&at.socket, *rows)?;
         say(&Screen { status: &status, order, rows: *rows }.to_string())?;
-    } else {
+    } else if *plain || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         client::watch(&at.socket, order, *rows)
             .map_err(|error| Failure::Refused(error.to_string()))?;
+    } else {
+        client::console(&at.socket, order, Theme::new(has_colours())).map_err(
+            |error| match error {
+                ConsoleError::Client(error) => failure(error),
+                other => Failure::Refused(other.to_string()),
+            },
+        )?;
     }
     Ok(())
+}
+
+/// Does the terminal want colours? <https://no-color.org>: not with a word in `NO_COLOR`.
+fn has_colours() -> bool {
+    let said = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let is_plain = said("TERM").is_some_and(|term| term == "dumb" || term == "vt100");
+    said("NO_COLOR").is_none() && !is_plain
 }
 
 pub(super) fn status(arguments: &Status) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ pub struct CommandLine {
 enum Command {
     /// The agent: counts, decides, calls the script (root, or its capabilities)
     Run(run::Arguments),
-    /// The screen, refreshed each second; keys: p packets, b bytes, q quit
+    /// The console, refreshed each second: hosts, bans, events; `?` shows its keys
     Top(ask::Top),
     /// The state of the agent
     Status(ask::Status),

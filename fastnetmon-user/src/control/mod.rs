@@ -6,6 +6,7 @@
 //! [`PROTOCOL_VERSION`].
 
 mod codec;
+mod happened;
 mod settings;
 
 use std::net::IpAddr;
@@ -13,10 +14,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
+pub use self::happened::{ClassSpeed, EVENTS, Event, Happened, HostView};
 pub use self::settings::Settings;
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The daemon's first line.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,16 @@ pub enum Request {
     Status {
         /// How many hosts of each direction and order.
         hosts: usize,
+    },
+    /// What one host does and what happened to it.
+    Host {
+        /// Its address.
+        ip: IpAddr,
+    },
+    /// What happened, oldest first.
+    Events {
+        /// After the event of this number; 0: from the oldest that is kept.
+        after: u64,
     },
     /// Ban a host.
     Ban {
@@ -81,6 +93,10 @@ impl Request {
 pub enum Reply {
     /// The state.
     Status(Box<Status>),
+    /// One host.
+    Host(Box<HostView>),
+    /// What happened.
+    Events(Happened),
     /// The order was obeyed.
     Done {
         /// What was done.

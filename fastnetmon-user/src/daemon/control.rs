@@ -44,7 +44,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const SAFE: Duration = Duration::from_secs(1);
 
 /// The group whose members may ask and order.
-const GROUP: &str = "fastnetmon";
+pub(super) const GROUP: &str = "fastnetmon";
 
 /// The socket; its path is removed with it.
 #[derive(Debug)]
@@ -243,7 +243,7 @@ pub(super) fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
 }
 
 /// The number of a group of this system.
-fn group_id(name: &str) -> Option<u32> {
+pub(super) fn group_id(name: &str) -> Option<u32> {
     let groups = fs::read_to_string("/etc/group").ok()?;
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -118,7 +118,7 @@ async fn carry(mut asked: mpsc::Receiver<web::Ask>, wishes: Sender<Wish>) {
         let reply = match obeyed.await {
             Ok(Reply::Done { what }) => Ok(what),
             Ok(Reply::Refused { reason }) => Err(reason),
-            Ok(Reply::Status(_)) | Err(_) => Err("the agent is busy: try again".to_owned()),
+            Ok(_) | Err(_) => Err("the agent is busy: try again".to_owned()),
         };
         // Who asked may have gone; the order is obeyed all the same.
         let _unheard = answer.send(reply);

@@ -7,6 +7,7 @@
 //! **Invariant**: the agent runs whole or not at all. Whatever can fail is done before the first
 //! thread is started, and a failure names the thing, the place and the remedy.
 
+mod asked;
 pub mod clock;
 mod containers;
 mod control;
@@ -20,6 +21,7 @@ mod pipeline;
 mod privileges;
 mod reload;
 mod replay;
+mod screen;
 mod service;
 mod settings;
 mod shown;
@@ -35,6 +37,7 @@ pub use self::logging::{Log, start as start_logging};
 pub use self::pipeline::StartError;
 pub use self::reload::Source;
 pub use self::replay::{Fell, Outcome, Replay, Talker};
+pub use self::screen::{ScreenFile, Settings as ScreenSettings};
 pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 
 /// Runs the agent until it is told to end.

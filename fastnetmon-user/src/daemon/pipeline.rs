@@ -39,7 +39,7 @@ use crate::daemon::journal::{self, Journal, JournalError, Resumed};
 use crate::daemon::reload::{Reloader, Source};
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock, service};
+use crate::daemon::{Settings, clock, screen, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::rates::WINDOW;
@@ -141,6 +141,14 @@ pub enum StartError {
     /// An export cannot be made.
     #[error("{0}")]
     Export(String),
+    /// The screen cannot be written.
+    #[error("`file` in `[screen]`, `{}`: {reason}", path.display())]
+    Screen {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The kernel refuses.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -278,6 +286,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         .map_err(system("start the action threads"))?;
     let (reloader, changed) = Reloader::new(source, settings.clone(), guarded.clone());
     let reloader = Arc::new(reloader);
+    let screen = screen::Writer::new(&settings.screen, &shown)?;
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -334,6 +343,10 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     if !veip.as_os_str().is_empty() {
         let stopped = stopped.clone();
         spawn("containers", &end, move || containers::read(veip, containers, news, stopped))?;
+    }
+    if let Some(screen) = screen {
+        let stopped = stopped.clone();
+        spawn("screen", &end, move || screen.run(&stopped))?;
     }
     let tick = spawn("tick", &end, move || {
         // Held here, so that the channel stays open when the capture breaks.

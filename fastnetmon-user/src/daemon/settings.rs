@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::actions;
 use crate::capture;
 use crate::control;
+use crate::daemon::ScreenSettings;
 use crate::daemon::journal::Settings as JournalSettings;
 use crate::networks::{self, PrefixSet};
 use crate::reports;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub clickhouse: reports::clickhouse::Settings,
     /// Where operators ask.
     pub control: control::Settings,
+    /// The screen as a file.
+    pub screen: ScreenSettings,
     /// The page, the API and the metrics.
     pub web: web::Settings,
     /// What is logged.
@@ -198,6 +201,7 @@ mod tests {
         check("[webhook]\nurl = \"x\"\n", "conf:2: ");
         check("[webhook]\nattempts = 0\n", "`attempts` is 0: it can be 1 to 1000");
         check("[attack_log]\nkeep = 0\n", "conf:2: ");
+        check("[screen]\nfile = \"a.dat\"\n", "`a.dat` does not begin with `/`");
         check("ban = 5\n", "conf:1: ");
         check("[ban\n", "conf:1: ");
     }

@@ -47,6 +47,11 @@ impl Shown {
         }
     }
 
+    /// The ban of this host, when one stands.
+    pub(super) fn standing(&self, address: IpAddr) -> Option<control::Ban> {
+        self.lock().get(&address).map(|(_, ban)| ban.clone())
+    }
+
     /// A reading was judged.
     #[expect(single_use_lifetimes, reason = "a lifetime within `impl Trait` must have a name")]
     pub(super) fn put<'bans>(

@@ -142,6 +142,17 @@ impl Territory {
         self.plan.host4(address)
     }
 
+    /// The line of a host of ours, if it has one; nobody is lent one for being looked at.
+    pub fn line(&self, address: IpAddr) -> Option<HostId> {
+        if !self.ours.contains(address) {
+            return None;
+        }
+        match address {
+            IpAddr::V4(address) => self.plan.host4(address),
+            IpAddr::V6(address) => self.residents.slot(u128::from(address)).map(HostId),
+        }
+    }
+
     /// Is this address ours?
     pub fn guards(&self, address: IpAddr) -> bool {
         self.ours.contains(address)

@@ -103,6 +103,16 @@ impl Gatherer {
         self.events.note(wall.unix, What::Verdict { verdict, latency });
     }
 
+    /// Which alarms stand now.
+    pub fn alarms(&mut self, wall: Wall, alarms: &[String]) {
+        self.events.alarms(wall.unix, alarms);
+    }
+
+    /// The last thousand events, oldest first, whoever listens.
+    pub fn events(&mut self) -> Arc<[Arc<Event>]> {
+        self.events.shown()
+    }
+
     /// An action did something.
     pub fn did(&mut self, deed: Deed) {
         if self.is_wanted() {

@@ -13,6 +13,7 @@
 mod af_packet;
 mod af_xdp;
 mod agent;
+mod console;
 mod corpus;
 mod counts;
 mod double;

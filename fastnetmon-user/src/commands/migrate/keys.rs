@@ -513,11 +513,11 @@ pub(super) static KEYS: &[Row] = &[
     always("max_ips_in_list", Then::Different("`fastnetmon top` shows as many as fit")),
     always(
         "cli_stats_file_path",
-        Then::Missing("no screen file is written in this version: use `fastnetmon top --once`"),
+        Then::Different("off by default: name the file as `file` in `[screen]`"),
     ),
     always(
         "cli_stats_ipv6_file_path",
-        Then::Missing("no screen file is written in this version: use `fastnetmon top --once`"),
+        Then::Different("the `file` in `[screen]` has the hosts of both families"),
     ),
     always("pid_path", Then::Different("not needed: the control socket shows that an agent runs")),
     switch(

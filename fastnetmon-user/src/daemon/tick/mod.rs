@@ -28,7 +28,7 @@ use crate::daemon::journal::{Resumed, Trouble};
 use crate::daemon::reload::Change;
 use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
-use crate::daemon::{clock, exports, sinks};
+use crate::daemon::{asked, clock, exports, sinks};
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::{Occupant, Territory};
@@ -435,6 +435,13 @@ impl State {
             control::Request::Status { .. } | control::Request::Reload => {
                 Err("that is answered elsewhere".to_owned())
             }
+            control::Request::Events { after } => {
+                Ok(asked::events(&mut self.tick.told, clock::wall(), after))
+            }
+            control::Request::Host { ip } => {
+                let Tick { told, territory, shown, .. } = &mut self.tick;
+                asked::host(told, territory, &self.latest, ip, shown.standing(ip))
+            }
             control::Request::Ban { ip, direction, reason, time_secs } => {
                 let direction = match direction {
                     control::Way::Incoming => Direction::Incoming,
@@ -559,6 +566,7 @@ impl State {
     fn tell(&mut self) {
         let Tick { told, judge, territory, actions, lost_notices, shown, .. } = &mut self.tick;
         let status = shown.status();
+        told.alarms(clock::wall(), &status.alarms);
         let (failures, overflows) = (self.failures.0, self.overflows);
         let health = || Health {
             failures,

@@ -1,0 +1,257 @@
+//! What a console asks and only the tick knows: one host, and what happened.
+//!
+//! **Invariant**: changes nothing, and lends nobody a line. What it costs the tick is bounded by
+//! [`EVENTS`] and by one dump.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::control::{Ban, ClassSpeed, EVENTS, Event, Happened, HostView, Reply, Way};
+use crate::model::{Class, Direction, HostId, Wall};
+use crate::networks::Territory;
+use crate::rates::RateFrame;
+use crate::reports::{self, Gatherer, What};
+use crate::verdicts::{self, Alert, Cause, Ending, Verdict};
+
+/// What happened after `after`, oldest first.
+pub(super) fn events(told: &mut Gatherer, now: Wall, after: u64) -> Reply {
+    let kept = told.events();
+    let from = kept.partition_point(|event| event.number <= after);
+    Reply::Events(Happened {
+        unix_secs: now.unix.as_secs(),
+        last: kept.last().map_or(0, |event| event.number),
+        events: kept.iter().skip(from).take(EVENTS).map(|event| shown(event)).collect(),
+    })
+}
+
+/// What one host does, and what happened to it.
+pub(super) fn host(
+    told: &mut Gatherer,
+    territory: &Territory,
+    latest: &RateFrame,
+    ip: IpAddr,
+    ban: Option<Ban>,
+) -> Result<Reply, String> {
+    // A ban may stand for a host that is guarded no more.
+    if !territory.guards(ip) && ban.is_none() {
+        return Err(format!("`{ip}` is in none of our networks"));
+    }
+    let line = territory.line(ip);
+    let speeds = |direction| line.map(|line| speeds(latest, line, direction)).unwrap_or_default();
+    Ok(Reply::Host(Box::new(HostView {
+        ip,
+        has_line: line.is_some(),
+        incoming: speeds(Direction::Incoming),
+        outgoing: speeds(Direction::Outgoing),
+        ban,
+        events: history(&told.events(), ip),
+    })))
+}
+
+fn speeds(latest: &RateFrame, line: HostId, direction: Direction) -> Vec<ClassSpeed> {
+    let load = latest.load(line, direction);
+    let speed = |class: Class| {
+        let speed = load.class(class);
+        ClassSpeed { class: class.name().to_owned(), pps: speed.pps, bps: speed.bits() }
+    };
+    Class::ALL.into_iter().map(speed).collect()
+}
+
+/// The host's part of what happened, with the packets of its last dump.
+fn history(kept: &[Arc<reports::Event>], ip: IpAddr) -> Vec<Event> {
+    let mut has_packets = false;
+    let mut events = Vec::new();
+    for event in kept.iter().rev() {
+        let What::Verdict { verdict, .. } = &event.what else { continue };
+        if verdict.ban().is_none_or(|ban| ban.address != ip) {
+            continue;
+        }
+        let mut shown = shown(event);
+        if let Verdict::Details(_, seen) = verdict
+            && !seen.is_empty()
+            && !has_packets
+        {
+            has_packets = true;
+            shown.packets = seen.iter().map(ToString::to_string).collect();
+        }
+        events.push(shown);
+        if events.len() == EVENTS {
+            break;
+        }
+    }
+    events.reverse();
+    events
+}
+
+fn shown(event: &reports::Event) -> Event {
+    let (what, about, direction, text) = match &event.what {
+        What::Verdict { verdict, .. } => {
+            let about = match verdict.ban() {
+                Some(ban) => ban.address.to_string(),
+                None => verdict.about().to_string(),
+            };
+            let (direction, text) = told(verdict);
+            (verdict.name(), Some(about), Some(way(direction)), text)
+        }
+        What::Alarm(text) => ("alarm", None, None, text.to_string()),
+        What::AlarmOver(text) => ("alarm_over", None, None, text.to_string()),
+    };
+    Event {
+        number: event.number,
+        unix_secs: event.unix.as_secs(),
+        what: what.to_owned(),
+        about,
+        direction,
+        text,
+        packets: Vec::new(),
+    }
+}
+
+/// A verdict for people.
+fn told(verdict: &Verdict) -> (Direction, String) {
+    match verdict {
+        Verdict::Ban(ban) => {
+            let dry = if ban.dry_run { "dry run: " } else { "" };
+            (ban.direction, format!("{dry}{}", why(ban)))
+        }
+        Verdict::Details(ban, packets) => {
+            (ban.direction, format!("{} packets of the attack", packets.len()))
+        }
+        Verdict::Unban(ban, ending) => {
+            let ending = match ending {
+                Ending::Over => "its time is over, and the attack".to_owned(),
+                Ending::Operator { reason } => by_operator(reason.as_deref()),
+            };
+            let (peak, total) = (ban.peak_pps, ban.total);
+            let text = format!(
+                "{ending}; at most {peak} pps, {} packets, {} bytes",
+                total.packets, total.bytes
+            );
+            (ban.direction, text)
+        }
+        Verdict::Alert(alert) => {
+            let Alert { direction, hosts, pps, .. } = alert;
+            (*direction, format!("{pps} pps at {hosts} hosts of this network"))
+        }
+        Verdict::Calm(alert) => {
+            (alert.direction, format!("calm again; at most {} pps", alert.peak_pps))
+        }
+    }
+}
+
+fn why(ban: &verdicts::Ban) -> String {
+    match &ban.cause {
+        Cause::Rule { subject, measure, threshold, measured } => {
+            let (subject, measure) = (subject.name(), measure.name());
+            let (kind, because) = (ban.attack.kind.name(), &ban.attack.because);
+            format!("{subject}: {measured} of {threshold} {measure}; {kind}: {because}")
+        }
+        Cause::Operator { reason } => by_operator(reason.as_deref()),
+    }
+}
+
+fn by_operator(reason: Option<&str>) -> String {
+    reason.map_or_else(|| "by an operator".to_owned(), |reason| format!("by an operator: {reason}"))
+}
+
+const fn way(direction: Direction) -> Way {
+    match direction {
+        Direction::Incoming => Way::Incoming,
+        Direction::Outgoing => Way::Outgoing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Moment, Seen};
+    use crate::reports::Wants;
+
+    const VICTIM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
+
+    fn told() -> Gatherer {
+        Gatherer::new(Arc::new(Wants::default()), None, Vec::new())
+    }
+
+    fn at(secs: u64) -> Wall {
+        Wall { read_at: Moment::default(), unix: Duration::from_secs(secs) }
+    }
+
+    fn alarm(told: &mut Gatherer, secs: u64, text: &str) {
+        told.alarms(at(secs), &[text.to_owned()]);
+    }
+
+    fn numbers(reply: &Reply) -> (u64, Vec<u64>) {
+        let Reply::Events(happened) = reply else { panic!("{reply:?}") };
+        (happened.last, happened.events.iter().map(|event| event.number).collect())
+    }
+
+    fn seen(port: u16) -> Seen {
+        Seen {
+            at: Moment::default(),
+            source: "203.0.113.9".parse().unwrap(),
+            target: VICTIM,
+            ports: (port, 80),
+            class: Class::Udp,
+            protocol: 17,
+            tcp_flags: None,
+            ttl: 64,
+            bytes: 100,
+        }
+    }
+
+    #[test]
+    fn events_come_oldest_first_and_in_parts() {
+        let mut told = told();
+        assert_eq!(numbers(&events(&mut told, at(9), 0)), (0, vec![]));
+        // Each alarm that is new ends the one before it.
+        for number in 0..130_u8 {
+            alarm(&mut told, 1, &format!("{}.", char::from(b'A' + number % 26)));
+        }
+        let (last, first) = numbers(&events(&mut told, at(9), 0));
+        assert_eq!((last, first.len(), first[0]), (259, EVENTS, 1));
+        let (_, rest) = numbers(&events(&mut told, at(9), 200));
+        assert_eq!((rest.len(), rest[0], rest[58]), (59, 201, 259));
+        assert!(numbers(&events(&mut told, at(9), 259)).1.is_empty());
+    }
+
+    #[test]
+    fn a_host_has_its_own_events_and_the_packets_of_its_last_dump() {
+        let mut told = told();
+        let ban = verdicts::Ban::of(VICTIM);
+        let other = verdicts::Ban::of([192, 0, 2, 10]);
+        alarm(&mut told, 1, "The port is gone.");
+        for verdict in [
+            Verdict::Ban(ban.clone()),
+            Verdict::Ban(other.clone()),
+            Verdict::Details(ban.clone(), Arc::from([seen(1)])),
+            Verdict::Unban(ban.clone(), Ending::Over),
+            Verdict::Ban(ban.clone()),
+            Verdict::Details(ban.clone(), Arc::from([seen(2), seen(3)])),
+            Verdict::Details(ban, Arc::from([])),
+            Verdict::Details(other, Arc::from([seen(4)])),
+        ] {
+            told.note(at(5), &verdict, None);
+        }
+        let events = history(&told.events(), VICTIM);
+        let whats: Vec<(u64, &str, usize)> = events
+            .iter()
+            .map(|event| (event.number, event.what.as_str(), event.packets.len()))
+            .collect();
+        let expected = [
+            (2, "ban", 0),
+            (4, "attack_details", 0),
+            (5, "unban", 0),
+            (6, "ban", 0),
+            (7, "attack_details", 2),
+            (8, "attack_details", 0),
+        ];
+        assert_eq!(whats, expected);
+        assert_eq!(
+            events[4].packets[0],
+            "203.0.113.9:2 > 192.0.2.9:80 protocol: udp size: 100 bytes"
+        );
+    }
+}
