@@ -16,6 +16,17 @@ pub enum KernelError {
         /// What the system says.
         source: io::Error,
     },
+    /// More CPUs than the programs tell apart.
+    #[error(
+        "the kernel may run {found} CPUs and XDP counting tells {most} apart: boot it with \
+         `possible_cpus={most}`, or set `engine = \"af_packet\"`"
+    )]
+    TooManyCpus {
+        /// How many there may be.
+        found: u32,
+        /// How many are told apart.
+        most: u32,
+    },
     /// Older than everything we need.
     #[error(
         "the kernel is {release} and XDP counting needs Linux 5.9 or newer: run it on a newer kernel"
@@ -23,6 +34,17 @@ pub enum KernelError {
     TooOld {
         /// What the kernel calls itself.
         release: String,
+    },
+    /// It was asked for something and has not got it.
+    #[error(
+        "this kernel has no {what}, without which XDP counting cannot run: {remedy}; run a kernel \
+         that has, or set `engine = \"af_packet\"`"
+    )]
+    Lacks {
+        /// What lacks.
+        what: &'static str,
+        /// Since when there is one, or what it is built with.
+        remedy: &'static str,
     },
     /// The kernel does not take the programs.
     #[error("the kernel does not take the programs: {reason}")]
@@ -116,6 +138,10 @@ impl KernelError {
             Self::TooOld { release } => {
                 Some(format!("the kernel is {release}, and XDP counting needs Linux 5.9"))
             }
+            Self::TooManyCpus { found, most } => {
+                Some(format!("the kernel may run {found} CPUs, and {most} are told apart"))
+            }
+            Self::Lacks { what, .. } => Some(format!("this kernel has no {what}")),
             Self::NotNative { interface, source } => {
                 Some(format!("the driver of `{interface}` does not run XDP natively ({source})"))
             }

@@ -123,7 +123,7 @@ fn no_own_link(interface: &str, what: &'static str, _error: &LinkError) -> Kerne
 }
 
 /// The system's own words, out of whatever aya wraps them in.
-fn io_error(error: &ProgramError) -> io::Error {
+pub(super) fn io_error(error: &ProgramError) -> io::Error {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>()

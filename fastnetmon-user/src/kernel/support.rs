@@ -1,17 +1,25 @@
 //! What this kernel can do for us, and what we do where it cannot.
 //!
-//! | needed for | since | where it lacks |
-//! |---|---|---|
-//! | tables we can map | 5.5 | refused |
-//! | rings | 5.8 | refused |
-//! | XDP links that end with the process | 5.9 | refused |
-//! | copies of any length (`bpf_xdp_load_bytes`) | 5.18 | copies of 128 bytes at most |
-//! | TCX links | 6.6 | a filter in the `clsact` qdisc, taken off at the end or at the next start |
+//! | needed for | since | asked by | where it lacks |
+//! |---|---|---|---|
+//! | XDP links that end with the process, tables we can map | 5.9, 5.5 | version | refused |
+//! | rings | 5.8 | making one | refused |
+//! | AF_XDP socket maps (`CONFIG_XDP_SOCKETS`) | 5.4 | making one | refused |
+//! | number of the window, time of a sample | 5.6, 5.8 | a program that calls the helper | refused |
+//! | copies of any length (`bpf_xdp_load_bytes`) | 5.18 | a program that calls the helper | copies of 128 bytes at most |
+//! | TCX links | 6.6 | asking what hangs on the loopback | a filter in the `clsact` qdisc, taken off at the end or at the next start |
 //!
-//! **Invariant**: pure but for [`Support::of_this_kernel`]; each thing that is done in a lesser way
-//! is one sentence.
+//! What a distribution brought to an older kernel is thereby used, and what a build left out is named.
+//! A question that is not answered, for want of a right to ask it, is answered by the version.
+//!
+//! **Invariant**: only [`Answers::of_this_kernel`] asks; the rest is pure. Each thing that is done in a
+//! lesser way is one sentence.
 
-use crate::kernel::KernelError;
+use aya::maps::MapType;
+use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
+use aya::sys::{BpfHelper, is_helper_supported, is_map_supported};
+
+use crate::kernel::{KernelError, links};
 
 /// What the kernel can do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,27 +33,54 @@ pub struct Support {
 /// Major and minor version.
 type Version = (u32, u32);
 
+/// The library that attaches goes by the version, and so must we.
 const OLDEST: Version = (5, 9);
 const LOAD_BYTES: Version = (5, 18);
 const TCX: Version = (6, 6);
+
+/// What the kernel said; `None`: nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Answers {
+    rings: Option<bool>,
+    sockets: Option<bool>,
+    jiffies: Option<bool>,
+    boot_time: Option<bool>,
+    load_bytes: Option<bool>,
+    tcx: Option<bool>,
+}
 
 impl Support {
     /// Asks the running kernel.
     ///
     /// # Errors
-    /// When it is too old for any of it.
+    /// When it lacks what nothing can stand in for.
     pub fn of_this_kernel() -> Result<Self, KernelError> {
         let system = rustix::system::uname();
-        Self::of(&system.release().to_string_lossy())
+        Self::of(&system.release().to_string_lossy(), Answers::of_this_kernel)
     }
 
-    fn of(release: &str) -> Result<Self, KernelError> {
+    /// Of a kernel of this name that gives these answers. One that is too old is not asked.
+    fn of(release: &str, answers: impl FnOnce() -> Answers) -> Result<Self, KernelError> {
         // A release nobody understands is a new one.
         let version = version(release).unwrap_or((u32::MAX, 0));
         if version < OLDEST {
             return Err(KernelError::TooOld { release: release.to_owned() });
         }
-        Ok(Self { load_bytes: version >= LOAD_BYTES, tcx: version >= TCX })
+        let Answers { rings, sockets, jiffies, boot_time, load_bytes, tcx } = answers();
+        for (answer, what, remedy) in [
+            (rings, "ring buffers", "they came with Linux 5.8"),
+            (sockets, "AF_XDP socket maps", "they need `CONFIG_XDP_SOCKETS`"),
+            (jiffies, "bpf_jiffies64", "it came with Linux 5.6"),
+            (boot_time, "bpf_ktime_get_boot_ns", "it came with Linux 5.8"),
+        ] {
+            if answer == Some(false) {
+                return Err(KernelError::Lacks { what, remedy });
+            }
+        }
+        Ok(Self {
+            load_bytes: load_bytes.unwrap_or(version >= LOAD_BYTES),
+            tcx: tcx.unwrap_or(version >= TCX),
+        })
     }
 
     /// What is done in a lesser way, a sentence each.
@@ -66,6 +101,34 @@ impl Support {
     }
 }
 
+impl Answers {
+    fn of_this_kernel() -> Self {
+        Self {
+            rings: is_map_supported(MapType::RingBuf).ok(),
+            sockets: is_map_supported(MapType::XskMap).ok(),
+            jiffies: helper(BpfHelper::BPF_FUNC_jiffies64),
+            boot_time: helper(BpfHelper::BPF_FUNC_ktime_get_boot_ns),
+            load_bytes: helper(BpfHelper::BPF_FUNC_xdp_load_bytes),
+            tcx: tcx(),
+        }
+    }
+}
+
+/// May an XDP program call it?
+fn helper(helper: BpfHelper) -> Option<bool> {
+    is_helper_supported(ProgramType::Xdp, helper).ok()
+}
+
+/// Every network namespace has a loopback; what hangs on it is of no interest.
+fn tcx() -> Option<bool> {
+    match SchedClassifier::query_tcx("lo", TcAttachType::Egress) {
+        Ok(_) => Some(true),
+        // A kind of attachment the kernel never heard of.
+        Err(error) if links::io_error(&error).raw_os_error() == Some(libc::EINVAL) => Some(false),
+        Err(_) => None,
+    }
+}
+
 fn version(release: &str) -> Option<Version> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -75,29 +138,94 @@ fn version(release: &str) -> Option<Version> {
 mod tests {
     use super::*;
 
+    const SILENT: Answers = Answers {
+        rings: None,
+        sockets: None,
+        jiffies: None,
+        boot_time: None,
+        load_bytes: None,
+        tcx: None,
+    };
+
     #[track_caller]
-    fn check(release: &str, expected: Option<(bool, bool)>, remarks: usize) {
-        let support = Support::of(release);
+    fn check(release: &str, answers: Answers, expected: Option<(bool, bool)>, remarks: usize) {
+        let support = Support::of(release, || answers);
         let found = support.as_ref().ok().map(|support| (support.load_bytes, support.tcx));
         assert_eq!(found, expected, "{release}");
         assert_eq!(support.map_or(0, |support| support.remarks().len()), remarks, "{release}");
     }
 
     #[test]
-    fn each_kernel_gets_what_it_can_do() {
-        check("3.10.0-1160.el7.x86_64", None, 0);
-        check("5.8.18", None, 0);
-        check("5.9.0", Some((false, false)), 2);
-        check("5.10.0-30-amd64", Some((false, false)), 2);
-        check("6.1.0-18-amd64", Some((true, false)), 1);
-        check("6.6-rc1", Some((true, true)), 0);
-        check("6.18.44-fc", Some((true, true)), 0);
-        check("something new", Some((true, true)), 0);
+    fn a_kernel_that_does_not_answer_goes_by_its_version() {
+        check("3.10.0-1160.el7.x86_64", SILENT, None, 0);
+        check("5.8.18", SILENT, None, 0);
+        check("5.9.0", SILENT, Some((false, false)), 2);
+        check("5.10.0-30-amd64", SILENT, Some((false, false)), 2);
+        check("6.1.0-18-amd64", SILENT, Some((true, false)), 1);
+        check("6.6-rc1", SILENT, Some((true, true)), 0);
+        check("6.18.44-fc", SILENT, Some((true, true)), 0);
+        check("something new", SILENT, Some((true, true)), 0);
+    }
+
+    #[test]
+    fn what_a_kernel_answers_counts_more_than_its_version() {
+        let backported = Answers { load_bytes: Some(true), tcx: Some(true), ..SILENT };
+        check("5.14.0-427.el9.x86_64", backported, Some((true, true)), 0);
+        let left_out = Answers { load_bytes: Some(false), tcx: Some(false), ..SILENT };
+        check("6.18.44-fc", left_out, Some((false, false)), 2);
+    }
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_not_asked() {
+        let answers = || unreachable!("it would have to load programs");
+        assert!(matches!(Support::of("4.19.0", answers), Err(KernelError::TooOld { .. })));
+    }
+
+    #[track_caller]
+    fn check_refusal(answers: Answers, expected: &str) {
+        let error = Support::of("6.18.44-fc", || answers).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert!(error.without_xdp().is_some());
+    }
+
+    #[test]
+    fn what_nothing_can_stand_in_for_is_named() {
+        check_refusal(
+            Answers { rings: Some(false), ..SILENT },
+            "this kernel has no ring buffers, without which XDP counting cannot run: they came with \
+             Linux 5.8; run a kernel that has, or set `engine = \"af_packet\"`",
+        );
+        check_refusal(
+            Answers { sockets: Some(false), ..SILENT },
+            "this kernel has no AF_XDP socket maps, without which XDP counting cannot run: they need \
+             `CONFIG_XDP_SOCKETS`; run a kernel that has, or set `engine = \"af_packet\"`",
+        );
+        for answers in [
+            Answers { jiffies: Some(false), ..SILENT },
+            Answers { boot_time: Some(false), ..SILENT },
+        ] {
+            assert!(Support::of("6.18.44-fc", || answers).is_err());
+        }
     }
 
     #[test]
     fn a_kernel_that_is_too_old_is_named_with_the_way_out() {
-        let error = Support::of("4.19.0-6-amd64").unwrap_err().to_string();
+        let error = Support::of("4.19.0-6-amd64", || SILENT).unwrap_err().to_string();
         assert!(error.starts_with("the kernel is 4.19.0-6-amd64 and XDP counting needs Linux 5.9"));
+    }
+
+    /// Needs root, as the agent does.
+    #[cfg(feature = "privileged")]
+    #[test]
+    fn this_kernel_answers_every_question_and_knows_how_to_say_no() {
+        let Answers { rings, sockets, jiffies, boot_time, load_bytes, tcx } =
+            Answers::of_this_kernel();
+        for answer in [rings, sockets, jiffies, boot_time, load_bytes, tcx] {
+            assert!(answer.is_some());
+        }
+        // A helper of classifiers, which no kernel lends to XDP.
+        assert_eq!(helper(BpfHelper::BPF_FUNC_skb_load_bytes), Some(false));
+        // A kind of map whose number no kernel has given away is refused, not taken for anything.
+        assert_eq!(is_map_supported(MapType::Unspecified).ok(), Some(false));
     }
 }
