@@ -31,6 +31,9 @@ pub const GATE_OUTGOING: u32 = 2;
 /// AF_XDP sockets the programs can know, over all ports.
 pub const MOST_SOCKETS: u32 = 256;
 
+/// CPUs the programs tell apart.
+pub const MOST_CPUS: u32 = 1024;
+
 /// Key in [`map::QUEUES`]: a receive queue of a port, by the number of its interface.
 #[inline(always)]
 pub const fn queue_key(interface: u32, queue: u32) -> u64 {
@@ -39,18 +42,14 @@ pub const fn queue_key(interface: u32, queue: u32) -> u64 {
 
 /// Names of the maps in the object.
 pub mod map {
-    /// IPv4 root, one element of 65,536 entries.
-    pub const T1: &str = "T1";
-    /// IPv6 root, one element of 65,536 entries.
-    pub const T6: &str = "T6";
+    /// What every packet looks at, in one element: see [`roots`](super::roots).
+    pub const ROOTS: &str = "ROOTS";
     /// Elements of 256 entries.
     pub const T2: &str = "T2";
     /// IPv6 hosts.
     pub const BUCKETS: &str = "BUCKETS";
     /// The counter table.
     pub const LINES: &str = "LINES";
-    /// Limits by profile and direction.
-    pub const PROFILES: &str = "PROFILES";
     /// One flag word a slot.
     pub const FLAGS: &str = "FLAGS";
     /// Rules of what is dropped, see [`gate`](crate::gate).
@@ -65,6 +64,20 @@ pub mod map {
     pub const SOCKETS: &str = "SOCKETS";
     /// Which socket waits at which receive queue, by [`queue_key`](super::queue_key).
     pub const QUEUES: &str = "QUEUES";
+}
+
+/// Where the parts of [`map::ROOTS`] begin, in bytes. Each begins a page, to be mapped apart.
+pub mod roots {
+    /// Limits by profile and direction.
+    pub const LIMITS: usize = 0;
+    /// Marks of lines that moved, a byte each, by direction.
+    pub const MARKS: usize = 4096;
+    /// IPv4 root, 65,536 entries.
+    pub const T1: usize = MARKS + 2 * crate::table::MARKS as usize;
+    /// IPv6 root, 65,536 entries.
+    pub const T6: usize = T1 + ROOT;
+    /// Bytes of one root.
+    pub const ROOT: usize = 65_536 * 4;
 }
 
 /// Names of the programs in the object.
@@ -85,8 +98,8 @@ pub mod program {
 pub mod global {
     /// Slots in one row and direction.
     pub const SLOTS: &str = "SLOTS";
-    /// Number of buckets less one.
-    pub const BUCKET_MASK: &str = "BUCKET_MASK";
+    /// Number of buckets.
+    pub const BUCKETS: &str = "BUCKET_COUNT";
     /// Jiffies are shifted right by so much to give the number of the window.
     pub const WINDOW_SHIFT: &str = "WINDOW_SHIFT";
     /// One packet in so many is kept as a sparse sample; 0: none.

@@ -28,6 +28,8 @@ pub const PROFILE_SHIFT: u32 = 24;
 pub const PROFILES: u32 = 128;
 /// Some host behind this entry has a flag word.
 pub const FLAGGED: u32 = 1 << 31;
+/// Bit of a bucket's last word: some host whose first bucket this is lives in its second one.
+pub const OVERFLOWN: u64 = 1 << 63;
 /// Keys a bucket holds.
 pub const BUCKET_KEYS: usize = 3;
 /// Steps of 8 bits behind the 16-bit root until an IPv6 address is used up.
@@ -73,6 +75,10 @@ impl Found {
 #[inline(always)]
 pub fn find4<T: Tables>(tables: &T, address: u32) -> Found {
     let root = tables.t1(address >> 16);
+    // Most sources are others': a branch that is foreseen costs less than an element that is not.
+    if root == 0 {
+        return Found::NOBODY;
+    }
     let mut entry = tables.t2(root & INDEX, (address >> 8) & 255);
     if entry & NODE != 0 {
         entry = tables.t2(entry & INDEX, address & 255);
@@ -90,29 +96,31 @@ pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
     if entry == 0 {
         return Found::NOBODY;
     }
-    let mut rest = address[0] << 16;
-    for _ in 0..6 {
-        if entry & NODE == 0 {
-            break;
+    // Written out, as far as prefixes are given out: a loop would carry its count.
+    let rest = address[0] << 16;
+    if entry & NODE != 0 {
+        entry = step(tables, entry, rest);
+        if entry & NODE != 0 {
+            entry = step(tables, entry, rest << 8);
+            if entry & NODE != 0 {
+                entry = step(tables, entry, rest << 16);
+                if entry & NODE != 0 {
+                    entry = step(tables, entry, rest << 24);
+                    if entry & NODE != 0 {
+                        entry = lower_steps(tables, entry, address);
+                    }
+                }
+            }
         }
-        entry = tables.t2(entry & INDEX, low32(rest >> 56));
-        rest <<= 8;
-    }
-    rest = address[1];
-    for _ in 0..8 {
-        if entry & NODE == 0 {
-            break;
-        }
-        entry = tables.t2(entry & INDEX, low32(rest >> 56));
-        rest <<= 8;
     }
     if entry == 0 {
         return Found::NOBODY;
     }
     let hash = mix(address, tables.seed());
-    let mut slot = probe(tables, low32(hash), address);
-    if slot == 0 {
-        slot = probe(tables, low32(hash >> 32), address);
+    let (mut slot, overflown) = probe(tables, low32(hash), address);
+    // One bucket for nearly all hosts, known or not: a second one is another line of memory.
+    if slot == 0 && overflown {
+        (slot, _) = probe(tables, low32(hash >> 32), address);
     }
     if slot != 0 {
         return Found { slot, entry, stranger: false };
@@ -124,31 +132,59 @@ pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
     Found { slot: own, entry, stranger: true }
 }
 
-/// The two buckets an address may be in, as one number: low half and high half.
+/// One step of 8 bits: the upper ones of `rest`.
+#[inline(always)]
+fn step<T: Tables>(tables: &T, entry: u32, rest: u64) -> u32 {
+    tables.t2(entry & INDEX, low32(rest >> 56))
+}
+
+/// The steps behind the first 48 bits, where only long prefixes lead.
+#[inline(always)]
+fn lower_steps<T: Tables>(tables: &T, mut entry: u32, address: [u64; 2]) -> u32 {
+    let mut rest = (address[0] << 48) | (address[1] >> 16);
+    for _ in 0..8 {
+        if entry & NODE == 0 {
+            return entry;
+        }
+        entry = step(tables, entry, rest);
+        rest <<= 8;
+    }
+    rest = address[1] << 48;
+    for _ in 0..2 {
+        if entry & NODE == 0 {
+            return entry;
+        }
+        entry = step(tables, entry, rest);
+        rest <<= 8;
+    }
+    entry
+}
+
+/// The two buckets an address may be in, as one number: the first in the low half, the second in
+/// the high one.
+///
+/// The first product is nobody's to foresee, for want of the seed, so which addresses share a bucket
+/// is not to be chosen; and should it be known, a full bucket costs a host its own line, no count.
 #[inline(always)]
 pub const fn mix(key: [u64; 2], seed: u64) -> u64 {
-    let x = (key[0] ^ key[1].rotate_left(29) ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    let x = (x ^ key[1].wrapping_mul(0xff51_afd7_ed55_8ccd)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    let x = (key[0] ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 32) ^ key[1]).wrapping_mul(0xd6e8_feb8_6659_fd93);
     x ^ (x >> 32)
 }
 
-/// The slot kept for `key` in one bucket, 0 when it is not there.
+/// The slot kept for `key` in one bucket, 0 when it is not there; and whether the bucket ran over.
 ///
-/// Words 0–5 are three keys, word 6 the slots of the first two, word 7 that of the third.
+/// Words 0–5 are three keys, word 6 the slots of the first two, word 7 that of the third. Which of
+/// them it is nobody foresees, so nothing is asked: all three are compared, and masked.
 #[inline(always)]
-fn probe<T: Tables>(tables: &T, hash: u32, key: [u64; 2]) -> u32 {
-    let Some(bucket) = tables.bucket(hash) else { return 0 };
-    let mut found = 0;
-    for i in 0..BUCKET_KEYS {
-        if bucket.get(2 * i) == key[0] && bucket.get(2 * i + 1) == key[1] {
-            let slot = low32(bucket.get(6 + i / 2) >> (32 * (i & 1)));
-            if slot != 0 {
-                found = slot;
-            }
-        }
-    }
-    found
+fn probe<T: Tables>(tables: &T, hash: u32, key: [u64; 2]) -> (u32, bool) {
+    let Some(bucket) = tables.bucket(hash) else { return (0, false) };
+    let (slots, last) = (bucket.get(6), bucket.get(7));
+    let differs = |i: usize| (bucket.get(2 * i) ^ key[0]) | (bucket.get(2 * i + 1) ^ key[1]);
+    let found = (slots & tables.all_if_zero(differs(0)))
+        | ((slots >> 32) & tables.all_if_zero(differs(1)))
+        | (last & tables.all_if_zero(differs(2)));
+    (low32(found), last & OVERFLOWN != 0)
 }
 
 #[inline(always)]

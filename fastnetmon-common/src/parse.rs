@@ -115,8 +115,6 @@ impl Payload {
     /// Where a payload begins at the latest: four extension headers of 2 KB end before it. The
     /// verifier follows offsets up to 64 KB.
     pub const MOST: u32 = 0x3fff;
-    /// Nothing to be read.
-    pub const NONE: Self = Self { protocol: 0, at: 0 };
 
     /// The payload of a packet.
     #[inline(always)]
@@ -140,6 +138,9 @@ const PPP_IPV6: u16 = 0x0057;
 /// Transparent Ethernet bridging, in GRE.
 const BRIDGED: u16 = 0x6558;
 
+/// Version 4, header of five words: IPv4 without options.
+const PLAIN: u8 = 0x45;
+
 const IP_IN_IP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
 const GRE: u8 = 47;
@@ -155,7 +156,12 @@ const ETHERNET_MINIMUM: u32 = 46;
 #[inline(always)]
 pub fn parse_ethernet<W: Wire + ?Sized>(wire: &W) -> Result<Packet, Unparsed> {
     let ethertype = wire.header::<U16>(12).ok_or(Unparsed::Short)?.get();
-    behind_link(wire, ethertype, 14)
+    // Nearly every frame: asked first, and with all distances known.
+    match ethertype {
+        IPV4 => parse_ipv4(wire, 14),
+        IPV6 => parse_ipv6(wire, 14),
+        _ => behind_link(wire, ethertype, 14),
+    }
 }
 
 /// Parses what stands behind a link header that named its type (an `EtherType`), as cooked captures
@@ -264,23 +270,30 @@ fn parse_mpls<W: Wire + ?Sized>(wire: &W, mut at: usize) -> Result<Packet, Unpar
 /// there is.
 #[inline(always)]
 const fn ip_bytes(said: u32, there: u32) -> u32 {
-    if said == 0 || said > there { there } else { said }
+    // One comparison for both: 0 less 1 is more than there ever is.
+    if said.wrapping_sub(1) < there { said } else { there }
 }
 
 #[inline(always)]
 const fn padding(bytes: u32, there: u32) -> u32 {
-    let explained = if bytes > ETHERNET_MINIMUM { bytes } else { ETHERNET_MINIMUM };
-    there.saturating_sub(explained)
+    if there <= bytes || there <= ETHERNET_MINIMUM {
+        return 0;
+    }
+    there - if bytes > ETHERNET_MINIMUM { bytes } else { ETHERNET_MINIMUM }
 }
 
 #[inline(always)]
 fn parse_ipv4<W: Wire + ?Sized>(wire: &W, at: usize) -> Result<Packet, Unparsed> {
     let ip: Ipv4 = wire.header(at).ok_or(Unparsed::Short)?;
-    if ip.version_ihl >> 4 != 4 {
-        return Err(Unparsed::Version);
-    }
-    let said = usize::from(ip.version_ihl & 0x0f) * 4;
-    let header_len = said.max(size_of::<Ipv4>());
+    let (said, header_len) = if ip.version_ihl == PLAIN {
+        (size_of::<Ipv4>(), size_of::<Ipv4>())
+    } else {
+        if ip.version_ihl >> 4 != 4 {
+            return Err(Unparsed::Version);
+        }
+        let said = usize::from(ip.version_ihl & 0x0f) * 4;
+        (said, said.max(size_of::<Ipv4>()))
+    };
     // MF or an offset: everything but DF (RFC 791).
     let transport = if ip.fragment.get() & 0x3fff != 0 {
         Transport { class: Class::Fragment, protocol: ip.protocol, at: at + header_len, len: 0 }
@@ -315,7 +328,7 @@ fn packet<W: Wire + ?Sized>(
     said: u32,
     transport: Transport,
 ) -> Packet {
-    let there = wire.wire_len().saturating_sub(at as u32);
+    let there = wire.wire_len_from(at as u32);
     let bytes = ip_bytes(said, there);
     Packet {
         ends,

@@ -10,6 +10,9 @@
 //! A counting word is `packets << 36 | bytes`, one addition for both, never torn apart. The window
 //! word is `epoch (8) | packets (24) | bytes / 16 (32)`.
 //!
+//! Beside the lines, each 64 of them in a direction share a mark, which says that something was added
+//! to one of them. The house's own lines have none: there are few, and they are always read.
+//!
 //! **Invariant**: [`count`] and [`unparsed`] between them add each frame exactly once to what the
 //! totals are made of.
 
@@ -27,6 +30,10 @@ pub const WINDOW: usize = 7;
 pub const WORDS: usize = 8;
 /// Slots in a block.
 pub const BLOCK: u32 = 256;
+/// Slots that share a mark, see [`Tables::stir`].
+pub const STIRRED: u32 = 64;
+/// Marks of a direction. Of more lines than they reach, several share one.
+pub const MARKS: u32 = 16_384;
 
 /// House line (block 0) of traffic with no end that is ours and counted where it was seen.
 pub const OTHER: u32 = 0;
@@ -47,12 +54,13 @@ pub const SAMPLES_LOST: u32 = 16;
 pub const HINTS_LOST: u32 = 17;
 /// House line of strangers that were not told, ring full or too many at once.
 pub const STRANGERS_UNTOLD: u32 = 18;
-/// House line in which the writer counts down to its next sparse sample.
-pub const COUNTDOWN: u32 = 24;
-/// House line in which the writer counts the strangers told in this window.
-pub const STRANGERS_TOLD: u32 = 25;
-/// House line that the kernel's writer notes a packet in, see [`Tables::forgotten`].
-pub const SCRATCH: u32 = 26;
+/// House line in which an engine's writer keeps its notes, see [`Tables::notes`].
+pub const NOTES: u32 = 24;
+
+/// Word of the notes in which the writer counts down to its next sparse sample.
+const COUNTDOWN: usize = 0;
+/// Word of the notes in which the writer counts the strangers told in this window.
+const STRANGERS_TOLD: usize = 1;
 
 /// Strangers one writer may tell in one window (about 128 ms). A spray of addresses is thereby
 /// no spray of events.
@@ -90,23 +98,34 @@ pub trait Tables {
     fn t6(&self, high: u32) -> u32;
     /// One step of 8 bits; element 0 is all zero.
     fn t2(&self, element: u32, byte: u32) -> u32;
-    /// The bucket of a hash: three keys and their slots.
+    /// The bucket of a hash: three keys and their slots. Of `n` buckets it is number
+    /// `hash * n / 2^32`, so that `n` may be any number.
     fn bucket(&self, hash: u32) -> Option<Self::Line>;
     /// What the hash of the buckets is seeded with.
     fn seed(&self) -> u64;
     /// This writer's line.
     fn line(&self, direction: Direction, slot: u32) -> Option<Self::Line>;
+    /// What this writer notes down for itself from packet to packet. Nobody else reads it.
+    fn notes(&self) -> Option<Self::Line>;
+    /// Something was added to this slot: sets the mark of its neighbourhood, where it is not set
+    /// already, so that whoever reads the lines may leave out those that did not move. After the
+    /// addition, never before: a reader that finds the mark set takes it back, then reads.
+    fn stir(&self, direction: Direction, slot: u32);
     /// The limit within one window.
     fn limit(&self, direction: Direction, profile: u32) -> Limit;
     /// Gives the words back, in the kernel by way of memory the verifier knows nothing of.
     ///
     /// What it knows of a word, it knows for each way through the parser apart, and walks
     /// everything behind it once for each: a million instructions are soon used up. Behind this
-    /// call all ways are one. `None` only where memory cannot be reached, which stops the packet
-    /// from being counted and does not happen.
+    /// call all ways are one.
     #[inline(always)]
-    fn forgotten(&self, words: [u64; 6]) -> Option<[u64; 6]> {
-        Some(words)
+    fn forgotten(&self, words: [u64; 6]) -> [u64; 6] {
+        words
+    }
+    /// All bits for 0, none for anything else. In the kernel without a jump.
+    #[inline(always)]
+    fn all_if_zero(&self, word: u64) -> u64 {
+        if word == 0 { u64::MAX } else { 0 }
     }
     /// A line crossed its limit. Returns whether the hint found room.
     fn hint(&self, direction: Direction, slot: u32, window: u64) -> bool;
@@ -131,6 +150,12 @@ pub const fn packed(packets: u32, bytes: u32) -> u64 {
     ((packets as u64) << PACKET_SHIFT) | bytes as u64
 }
 
+/// Which of the marks of a direction is this slot's.
+#[inline(always)]
+pub const fn mark_of(slot: u32) -> usize {
+    ((slot / STIRRED) & (MARKS - 1)) as usize
+}
+
 /// What a word gained between two readings, as `(packets, bytes)`.
 ///
 /// A carry out of the byte field is undone by the subtraction. Exact while the gain stays below
@@ -149,7 +174,7 @@ pub const fn window_packets(word: u64) -> u32 {
 
 /// Adds `packets` packets of `bytes` bytes in all to the lines of `packet`'s ends.
 ///
-/// `window` is the number of the running window, modulo 256.
+/// `window` is the number of the running window; what is above 255 makes no difference.
 #[inline(always)]
 pub fn count<T: Tables>(
     tables: &T,
@@ -159,51 +184,130 @@ pub fn count<T: Tables>(
     sides: Sides,
     window: u64,
 ) -> Touched {
-    let Some(known) = known(tables, packet, packets, bytes) else {
-        let nobody = Found::NOBODY;
-        return Touched { source: nobody, destination: nobody, payload: Payload::NONE };
-    };
-    let Known { src, dst, is_ipv4, packets, bytes, padding, word, payload } = known;
-    let (source, destination) = if is_ipv4 {
-        (find4(tables, low32(src[1])), find4(tables, low32(dst[1])))
-    } else {
-        (
-            told(tables, Direction::Outgoing, src, find6(tables, src), sides.source(), window),
-            told(tables, Direction::Incoming, dst, find6(tables, dst), sides.destination(), window),
-        )
-    };
-    let amount = packed(packets, bytes);
-    let counted_source = if sides.source() { source } else { Found::NOBODY };
-    let counted_destination = if sides.destination() { destination } else { Found::NOBODY };
-    if counted_source.is_ours() {
-        add(tables, Direction::Outgoing, counted_source, word, packets, bytes, window);
-    }
-    if counted_destination.is_ours() {
-        add(tables, Direction::Incoming, counted_destination, word, packets, bytes, window);
-    }
     let seen = match sides {
         Sides::Source => Direction::Outgoing,
         Sides::Destination | Sides::Both => Direction::Incoming,
     };
-    if !counted_source.is_ours() && !counted_destination.is_ours() {
-        house(tables, seen, OTHER, word, amount);
-    } else if source.is_ours() && destination.is_ours() {
-        let line = if matches!(sides, Sides::Both) { MIRRORED } else { INTERNAL };
-        house(tables, seen, line, word, amount);
-    }
+    let Known { src, dst, is_ipv4, bytes, padding, word, payload } = known(tables, packet, bytes);
+    // First, so that it need not be kept.
     if padding != 0 {
         house(tables, seen, PADDING, word, packed(packets, padding));
     }
-    Touched { source: counted_source, destination: counted_destination, payload }
+    let (source, destination) = if is_ipv4 {
+        // The destination first: of what arrives it is the one that is ours, and its line is the
+        // one that has to be waited for.
+        let destination = find4(tables, low32(dst[1]));
+        (find4(tables, low32(src[1])), destination)
+    } else {
+        let destination = find6(tables, dst);
+        let source = find6(tables, src);
+        if sides.destination() {
+            tell(tables, Direction::Incoming, dst, destination, window);
+        }
+        if sides.source() {
+            tell(tables, Direction::Outgoing, src, source, window);
+        }
+        (source, destination)
+    };
+    let amount = Amount { word, packets, bytes, window };
+    let (source, destination) = settle(tables, source, destination, sides, seen, amount);
+    Touched { source, destination, payload }
 }
 
-/// Counts what a packet carries within itself for the hosts it is about. The packet itself was
+/// What counting needs to know of a packet.
+struct Known {
+    src: [u64; 2],
+    dst: [u64; 2],
+    is_ipv4: bool,
+    bytes: u32,
+    padding: u32,
+    word: u64,
+    payload: Payload,
+}
+
+/// More padding than any frame has.
+const MOST_PADDING: u32 = 0x0003_ffff;
+
+/// A packet of so many bytes behind [`Tables::forgotten`].
+#[inline(always)]
+fn known<T: Tables>(tables: &T, packet: &Packet, bytes: u32) -> Known {
+    let Ends { family, src, dst } = packet.ends;
+    let payload = Payload::of(packet);
+    // bytes (32) | where the payload begins (14) | padding (18)
+    let sizes = (u64::from(bytes) << 32)
+        | (u64::from(payload.at) << 18)
+        | u64::from(if packet.padding > MOST_PADDING { MOST_PADDING } else { packet.padding });
+    // protocol (8) | class (7) | IPv6 (1)
+    let kinds = (u64::from(payload.protocol) << 8)
+        | ((packet.class as u64) << 1)
+        | u64::from(matches!(family, Family::V6));
+    let [src0, src1, dst0, dst1, sizes, kinds] =
+        tables.forgotten([src[0], src[1], dst[0], dst[1], sizes, kinds]);
+    Known {
+        src: [src0, src1],
+        dst: [dst0, dst1],
+        is_ipv4: kinds & 1 == 0,
+        bytes: low32(sizes >> 32),
+        padding: low32(sizes) & MOST_PADDING,
+        word: (kinds >> 1) & 7,
+        payload: Payload {
+            protocol: ((kinds >> 8) & 255) as u8,
+            at: low32(sizes >> 18) & Payload::MOST,
+        },
+    }
+}
+
+/// What is added to a line.
+#[derive(Clone, Copy)]
+struct Amount {
+    /// Word of the class.
+    word: u64,
+    packets: u32,
+    bytes: u32,
+    window: u64,
+}
+
+impl Amount {
+    #[inline(always)]
+    const fn packed(self) -> u64 {
+        packed(self.packets, self.bytes)
+    }
+}
+
+/// Adds to the lines of the ends that are counted here, and to the house's. Returns the former.
+#[inline(always)]
+fn settle<T: Tables>(
+    tables: &T,
+    source: Found,
+    destination: Found,
+    sides: Sides,
+    seen: Direction,
+    amount: Amount,
+) -> (Found, Found) {
+    let counted_source = if sides.source() { source } else { Found::NOBODY };
+    let counted_destination = if sides.destination() { destination } else { Found::NOBODY };
+    if counted_destination.is_ours() {
+        add(tables, Direction::Incoming, counted_destination, amount);
+    }
+    if counted_source.is_ours() {
+        add(tables, Direction::Outgoing, counted_source, amount);
+    }
+    if !counted_source.is_ours() && !counted_destination.is_ours() {
+        house(tables, seen, OTHER, amount.word, amount.packed());
+    } else if source.is_ours() && destination.is_ours() {
+        let line = if matches!(sides, Sides::Both) { MIRRORED } else { INTERNAL };
+        house(tables, seen, line, amount.word, amount.packed());
+    }
+    (counted_source, counted_destination)
+}
+
+/// Counts what a packet carries within itself for the hosts it is about. The packet itself is
 /// counted before, for its own addresses.
 #[inline(always)]
 pub fn count_inner<T: Tables>(tables: &T, inner: &Packet, packets: u32, sides: Sides, window: u64) {
     let bytes = inner.bytes.wrapping_mul(packets);
-    let Some(known) = known(tables, inner, packets, bytes) else { return };
-    let Known { src, dst, is_ipv4, packets, bytes, word, .. } = known;
+    let Known { src, dst, is_ipv4, bytes, word, .. } = known(tables, inner, bytes);
+    let amount = Amount { word, packets, bytes, window };
     for (direction, address, counted) in [
         (Direction::Outgoing, src, sides.source()),
         (Direction::Incoming, dst, sides.destination()),
@@ -214,59 +318,15 @@ pub fn count_inner<T: Tables>(tables: &T, inner: &Packet, packets: u32, sides: S
         let found = if is_ipv4 {
             find4(tables, low32(address[1]))
         } else {
-            told(tables, direction, address, find6(tables, address), true, window)
+            let found = find6(tables, address);
+            tell(tables, direction, address, found, window);
+            found
         };
         if found.is_ours() {
-            add(tables, direction, found, word, packets, bytes, window);
-            house(tables, direction, TUNNELLED, word, packed(packets, bytes));
+            add(tables, direction, found, amount);
+            house(tables, direction, TUNNELLED, word, amount.packed());
         }
     }
-}
-
-/// What counting needs to know of a packet.
-struct Known {
-    src: [u64; 2],
-    dst: [u64; 2],
-    is_ipv4: bool,
-    packets: u32,
-    bytes: u32,
-    padding: u32,
-    word: u64,
-    payload: Payload,
-}
-
-/// More padding than any frame has.
-const MOST_PADDING: u32 = 0x0003_ffff;
-
-/// A packet behind [`Tables::forgotten`].
-#[inline(always)]
-fn known<T: Tables>(tables: &T, packet: &Packet, packets: u32, bytes: u32) -> Option<Known> {
-    let Ends { family, src, dst } = packet.ends;
-    let payload = Payload::of(packet);
-    // bytes (32) | where the payload begins (14) | padding (18)
-    let sizes = (u64::from(bytes) << 32)
-        | (u64::from(payload.at) << 18)
-        | u64::from(packet.padding.min(MOST_PADDING));
-    // packets (32) | protocol (8) | class (7) | IPv6 (1)
-    let kinds = (u64::from(packets) << 16)
-        | (u64::from(payload.protocol) << 8)
-        | ((packet.class as u64) << 1)
-        | u64::from(matches!(family, Family::V6));
-    let [src0, src1, dst0, dst1, sizes, kinds] =
-        tables.forgotten([src[0], src[1], dst[0], dst[1], sizes, kinds])?;
-    Some(Known {
-        src: [src0, src1],
-        dst: [dst0, dst1],
-        is_ipv4: kinds & 1 == 0,
-        packets: low32(kinds >> 16),
-        bytes: low32(sizes >> 32),
-        padding: low32(sizes) & MOST_PADDING,
-        word: (kinds >> 1) & 7,
-        payload: Payload {
-            protocol: ((kinds >> 8) & 255) as u8,
-            at: low32(sizes >> 18) & Payload::MOST,
-        },
-    })
 }
 
 /// Counts what has no IP header we can read, by reason.
@@ -275,16 +335,18 @@ pub fn unparsed<T: Tables>(tables: &T, why: Unparsed, seen: Direction, packets: 
     house(tables, seen, UNPARSED + why as u32, Class::Other as u64, packed(packets, bytes));
 }
 
-/// Is this packet the one in `every` that is kept? Counts down in the writer's own line.
+/// Is this packet the one in `every` that is kept? Counts down in the writer's own notes.
 #[inline(always)]
-pub fn sparse<T: Tables>(tables: &T, every: u32) -> bool {
-    if every == 0 {
+pub fn sparse<T: Tables>(tables: &T, every: impl Fn() -> u32) -> bool {
+    let Some(notes) = tables.notes() else { return false };
+    let left = notes.get(COUNTDOWN);
+    if left != 0 {
+        notes.set(COUNTDOWN, left - 1);
         return false;
     }
-    let Some(line) = tables.line(Direction::Incoming, COUNTDOWN) else { return false };
-    let left = line.get(0);
-    line.set(0, if left == 0 { u64::from(every) - 1 } else { left - 1 });
-    left == 0
+    let every = every();
+    notes.set(COUNTDOWN, u64::from(every.saturating_sub(1)));
+    every != 0
 }
 
 /// Counts an event of the house itself, such as a sample that found no room.
@@ -302,64 +364,56 @@ fn house<T: Tables>(tables: &T, seen: Direction, slot: u32, word: u64, amount: u
 
 /// Tells of an IPv6 host without a line, at most so many times a window.
 #[inline(always)]
-fn told<T: Tables>(
-    tables: &T,
-    direction: Direction,
-    address: [u64; 2],
-    found: Found,
-    counted: bool,
-    window: u64,
-) -> Found {
-    if found.stranger
-        && counted
-        && let Some(line) = tables.line(Direction::Incoming, STRANGERS_TOLD)
-    {
-        let old = line.get(0);
-        let already = if old >> 56 == window { old & 0xffff_ffff } else { 0 };
-        let heard =
-            already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, found.slot);
-        line.set(0, (window << 56) | (already + u64::from(heard)));
-        if !heard {
-            lost(tables, STRANGERS_UNTOLD);
-        }
+fn tell<T: Tables>(tables: &T, direction: Direction, address: [u64; 2], found: Found, window: u64) {
+    if !found.stranger {
+        return;
     }
-    found
+    let Some(notes) = tables.notes() else { return };
+    let old = notes.get(STRANGERS_TOLD);
+    let already = if old >> EPOCH_SHIFT == window & 255 { old & 0xffff_ffff } else { 0 };
+    let heard = already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, found.slot);
+    notes.set(STRANGERS_TOLD, (window << EPOCH_SHIFT) | (already + u64::from(heard)));
+    if !heard {
+        lost(tables, STRANGERS_UNTOLD);
+    }
 }
 
 /// Adds to one line and raises the hint when the running window passes its limit.
 #[inline(always)]
-fn add<T: Tables>(
-    tables: &T,
-    direction: Direction,
-    found: Found,
-    word: u64,
-    packets: u32,
-    bytes: u32,
-    window: u64,
-) {
+fn add<T: Tables>(tables: &T, direction: Direction, found: Found, amount: Amount) {
+    let Amount { word, packets, bytes, window } = amount;
     let Some(line) = tables.line(direction, found.slot) else { return };
-    line.add((word & 7) as usize, packed(packets, bytes));
+    line.add((word & 7) as usize, amount.packed());
 
-    let old = line.get(WINDOW);
-    // All ones when the window still runs, all zeros when it is a new one: a mask, not a jump.
-    let same = (((old >> 56) ^ window).wrapping_sub(1).cast_signed() >> 63).cast_unsigned();
-    let old = old & same & 0x00ff_ffff_ffff_ffff;
-    let (old_packets, old_bytes16) = (window_packets(old), low32(old));
-    let new_packets = (old_packets + packets.min(MOST_PACKETS)).min(MOST_PACKETS);
-    let new_bytes16 = old_bytes16.saturating_add(bytes >> 4);
-    let new = (window << 56) | (u64::from(new_packets) << 32) | u64::from(new_bytes16);
-    line.set(WINDOW, new);
+    // What the running window held, without its number.
+    let held = line.get(WINDOW) ^ (window << EPOCH_SHIFT);
+    let old = if held >> EPOCH_SHIFT == 0 { held } else { 0 };
+    let gain = (u64::from(packets.min(MOST_PACKETS)) << 32) | u64::from(bytes >> 4);
+    let mut new = old + gain;
+    // Either field ran over: carries are where the sum differs from what it would be without them.
+    if (old ^ gain ^ new) & CARRIES != 0 {
+        let packets = ((old >> 32) + (gain >> 32)).min(u64::from(MOST_PACKETS));
+        new = (packets << 32) | u64::from(low32(old).saturating_add(low32(gain)));
+    }
+    line.set(WINDOW, new | (window << EPOCH_SHIFT));
+    tables.stir(direction, found.slot);
 
     let limit = tables.limit(direction, found.profile());
-    if (crossed(old_packets, new_packets, limit.packets)
-        || crossed(old_bytes16, new_bytes16, limit.bytes16))
-        && !tables.hint(direction, found.slot, new)
+    // Most packets stay below both limits, and are asked no more.
+    if (window_packets(new) >= limit.packets || low32(new) >= limit.bytes16)
+        && (crossed(window_packets(old), window_packets(new), limit.packets)
+            || crossed(low32(old), low32(new), limit.bytes16))
+        && !tables.hint(direction, found.slot, new | (window << EPOCH_SHIFT))
     {
         lost(tables, HINTS_LOST);
     }
 }
 
+/// Where the number of the window begins in its word.
+const EPOCH_SHIFT: u32 = 56;
 const MOST_PACKETS: u32 = 0x00ff_ffff;
+/// Bits of a window word into which only a carry out of the field below can come.
+const CARRIES: u64 = (0xff << EPOCH_SHIFT) | (1 << 32);
 
 /// True once a window, also when one addition steps over the limit.
 #[inline(always)]

@@ -14,6 +14,12 @@ pub trait Wire {
 
     /// Bytes that were on the wire, not bytes that were captured.
     fn wire_len(&self) -> u32;
+
+    /// The same from `at` on, where a header was read.
+    #[inline(always)]
+    fn wire_len_from(&self, at: u32) -> u32 {
+        self.wire_len().saturating_sub(at)
+    }
 }
 
 impl Wire for [u8] {

@@ -8,6 +8,7 @@
 //! | `whole4`, `whole6` | the same, then the production path of an uplink |
 //! | `ungated4` | the same without the look at flags |
 //! | `usual4` | a random destination, then the design most others have |
+//! | `floor4`, `floor6` | the random destination, and only the reads and writes of its line (and bucket) |
 //! | `walk4` | the production path, one host after the other |
 //! | `generate` | makes packets out of frames sent to itself and transmits them |
 //!
@@ -29,8 +30,9 @@ use fastnetmon_common::table::count;
 use fastnetmon_common::wire::{Ipv4, Wire as _};
 use zerocopy::network_endian::U16;
 
-use crate::frame::XdpFrame;
-use crate::tables::{Kernel, frozen, window};
+use crate::frame::{XdpFrame, bounds};
+use crate::maps::{BUCKETS, LINES};
+use crate::tables::{Kernel, frozen};
 use crate::{samples, uplink};
 
 // Destinations are `BENCH_FIRST` and whatever bits of `BENCH_MASK`; of IPv6 the second 32 bits.
@@ -38,6 +40,14 @@ use crate::{samples, uplink};
 static BENCH_FIRST: u32 = 0;
 #[unsafe(no_mangle)]
 static BENCH_MASK: u32 = 0;
+
+// The same hosts by number: how many less one, their first line in the first row, their buckets.
+#[unsafe(no_mangle)]
+static BENCH_HOSTS: u32 = 0;
+#[unsafe(no_mangle)]
+static BENCH_SLOT: u32 = 0;
+#[unsafe(no_mangle)]
+static BENCH_BUCKETS: u32 = 0;
 
 /// A word that programs of one CPU at a time write.
 #[repr(transparent)]
@@ -86,8 +96,8 @@ macro_rules! store {
 /// Where the frame begins, when it has `$bytes` bytes.
 #[inline(always)]
 fn start(ctx: &XdpContext, bytes: usize) -> Option<usize> {
-    let start = ctx.data();
-    if start + bytes > ctx.data_end() { None } else { Some(start) }
+    let (start, end) = bounds(ctx);
+    if start + bytes > end { None } else { Some(start) }
 }
 
 #[inline(always)]
@@ -117,50 +127,108 @@ fn next_host() -> u32 {
 }
 
 #[xdp]
+#[inline(always)]
 pub fn empty(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
 #[xdp]
+#[inline(always)]
 pub fn only_vary4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
     XDP_PASS
 }
 
 #[xdp]
+#[inline(always)]
 pub fn only_vary6(ctx: XdpContext) -> u32 {
     vary6(&ctx, random_host());
     XDP_PASS
 }
 
 #[xdp]
+#[inline(always)]
 pub fn whole4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
     uplink(&ctx)
 }
 
 #[xdp]
+#[inline(always)]
 pub fn whole6(ctx: XdpContext) -> u32 {
     vary6(&ctx, random_host());
     uplink(&ctx)
 }
 
 #[xdp]
+#[inline(always)]
 pub fn walk4(ctx: XdpContext) -> u32 {
     vary4(&ctx, next_host());
     uplink(&ctx)
 }
 
 #[xdp]
+#[inline(always)]
 pub fn ungated4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
     let frame = XdpFrame::new(&ctx);
-    if let Ok(packet) = parse_ethernet(&frame) {
-        let touched =
-            count(&Kernel, &packet, 1, packet.bytes, Sides::Destination, window());
-        samples::keep_sparse(&frame, touched);
+    if let Some(kernel) = Kernel::here()
+        && let Ok(packet) = parse_ethernet(&frame)
+    {
+        let window = kernel.window;
+        let touched = count(&kernel, &packet, 1, packet.bytes, Sides::Destination, window);
+        if samples::wanted(&kernel, touched.destination) {
+            samples::copy(&kernel, &frame, touched.destination, Direction::Incoming, false);
+        }
     }
     XDP_PASS
+}
+
+/// Only the memory of `whole4`: the line of a random host is found and written, and nothing else is
+/// done. What the cache and the page tables take for it no program can save. Which host is next
+/// depends on what was read, or the processor would read for several packets at a time, which no
+/// driver hands over within so few instructions.
+#[xdp]
+#[inline(always)]
+pub fn floor4(ctx: XdpContext) -> u32 {
+    let host = random_host();
+    vary4(&ctx, host);
+    touch(0);
+    XDP_PASS
+}
+
+/// Only the memory of `whole6`: a random bucket is read, and the line it leads to written.
+#[xdp]
+#[inline(always)]
+pub fn floor6(ctx: XdpContext) -> u32 {
+    let host = random_host();
+    vary6(&ctx, host);
+    let hash = host.wrapping_mul(0x9e37_79b1);
+    let bucket = (u64::from(hash) * u64::from(frozen(&BENCH_BUCKETS))) >> 32;
+    if let Some(bucket) = BUCKETS.get_ptr_mut(bucket as u32) {
+        // SAFETY: the lookup succeeded. Volatile, so that the line has to wait for the bucket.
+        let word = unsafe { (&raw const (*bucket).0[7]).read_volatile() };
+        // A bit that is never set: the compiler and the processor do not know it.
+        touch(((word >> 62) & 1) as u32);
+    }
+    XDP_PASS
+}
+
+/// Writes the line of the host whose number the last random word holds, and has the next one wait.
+#[inline(always)]
+fn touch(more: u32) {
+    let host = (RANDOM.replace(|last| last) >> 20) as u32 & frozen(&BENCH_HOSTS);
+    if let Some(line) = LINES.get_ptr_mut(frozen(&BENCH_SLOT) + host + more) {
+        // SAFETY: the lookup succeeded, and one CPU at a time runs the bench.
+        let class = unsafe { &mut (*line).0[2] };
+        let read = *class;
+        *class = read + 1;
+        // A bit that is never set.
+        RANDOM.replace(|last| last ^ (read >> 63));
+        // SAFETY: as above.
+        let window = unsafe { &mut (*line).0[7] };
+        *window += 1;
+    }
 }
 
 /// What the usual design keeps of a host.
@@ -182,6 +250,7 @@ static USUAL_HOSTS: PerCpuHashMap<u32, Usual> = PerCpuHashMap::with_max_entries(
 /// Source and destination in an LPM trie, counters in a per-CPU hash, the time by the clock. It
 /// reads Ethernet and IPv4 and nothing else, which flatters it.
 #[xdp]
+#[inline(always)]
 pub fn usual4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
     let frame = XdpFrame::new(&ctx);
@@ -232,6 +301,7 @@ static SENT: PerCpuArray<Sent> = PerCpuArray::with_max_entries(1, 0);
 /// Makes a packet of the frame and sends it out of the interface it seems to come from. Frames of
 /// others pass: the generator's come from a source whose hardware address ends with a one.
 #[xdp]
+#[inline(always)]
 pub fn generate(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     match frame.header::<U16>(10) {

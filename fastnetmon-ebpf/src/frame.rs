@@ -28,6 +28,9 @@ macro_rules! complain {
 
 /// A frame whose beginning can be copied.
 pub trait Snapshot: Wire {
+    /// Whether a frame may stand for several packets.
+    const SEGMENTED: bool = false;
+
     /// Copies the first `len` bytes (1 to 256) to `to` and returns how many; 0: it could not.
     ///
     /// # Safety
@@ -65,8 +68,40 @@ macro_rules! load {
     }};
 }
 
+/// Loads the pointer to the packet's beginning or end that stands at `$at` in a context.
+///
+/// It is announced as a number of 32 bits and the verifier makes a whole pointer of it; a compiler
+/// that believes the announcement may put half of it aside, which is refused.
+macro_rules! pointer {
+    ($ctx:expr, $at:literal) => {{
+        let pointer: usize;
+        // SAFETY: a field of the kernel's context; nothing is written.
+        unsafe {
+            asm!(
+                concat!("{0} = *(u32 *)({1} + ", $at, ")"),
+                lateout(reg) pointer,
+                in(reg) $ctx.as_ptr(),
+                options(pure, readonly, nostack),
+            );
+        }
+        pointer
+    }};
+}
+
+/// Beginning and end of a packet in XDP.
 #[inline(always)]
-fn read<T: FromBytes + Unaligned + Copy>(start: usize, end: usize, at: usize) -> Option<T> {
+pub fn bounds(ctx: &XdpContext) -> (usize, usize) {
+    (pointer!(ctx, 0), pointer!(ctx, 4))
+}
+
+/// The same in TC, as far as it lies in one piece.
+#[inline(always)]
+fn linear(ctx: &TcContext) -> (usize, usize) {
+    (pointer!(ctx, 76), pointer!(ctx, 80))
+}
+
+#[inline(always)]
+fn read<T: FromBytes + Unaligned + Copy>((start, end): (usize, usize), at: usize) -> Option<T> {
     let begin = start + at;
     let size = size_of::<T>();
     if begin + size > end {
@@ -115,19 +150,26 @@ pub struct XdpFrame<'a> {
 impl<'a> XdpFrame<'a> {
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx, len: (ctx.data_end() - ctx.data()) as u32 }
+        let (start, end) = bounds(ctx);
+        Self { ctx, len: (end - start) as u32 }
     }
 }
 
 impl Wire for XdpFrame<'_> {
     #[inline(always)]
     fn header<T: FromBytes + Unaligned + Copy>(&self, at: usize) -> Option<T> {
-        read(self.ctx.data(), self.ctx.data_end(), at)
+        read(bounds(self.ctx), at)
     }
 
     #[inline(always)]
     fn wire_len(&self) -> u32 {
         self.len
+    }
+
+    #[inline(always)]
+    fn wire_len_from(&self, at: u32) -> u32 {
+        // All of the frame is there, so it is longer than where a header was read.
+        self.len.wrapping_sub(at)
     }
 }
 
@@ -136,7 +178,7 @@ impl Snapshot for XdpFrame<'_> {
     unsafe fn copy(&self, to: *mut u8, len: u32) -> u32 {
         if frozen(&LOAD_BYTES) == 0 {
             // SAFETY: the caller vouches for `to`.
-            return unsafe { copy_words(self.ctx.data(), self.ctx.data_end(), to) };
+            return unsafe { copy_words(bounds(self.ctx), to) };
         }
         // SAFETY: the context is the kernel's; the caller vouches for `to`; the helper checks
         // `len` against the frame.
@@ -155,7 +197,7 @@ impl Snapshot for XdpFrame<'_> {
 /// # Safety
 /// `to` is valid for writes of 128 bytes.
 #[inline(always)]
-unsafe fn copy_words(start: usize, end: usize, to: *mut u8) -> u32 {
+unsafe fn copy_words((start, end): (usize, usize), to: *mut u8) -> u32 {
     let mut copied = 0;
     for word in 0..16 {
         let from = start + word * 8;
@@ -190,7 +232,8 @@ impl<'a> TcFrame<'a> {
     pub fn new(ctx: &'a TcContext) -> Self {
         let length = ctx.len();
         let wanted = if length < HEADERS { length } else { HEADERS };
-        if ctx.data() + wanted as usize > ctx.data_end() {
+        let (start, end) = linear(ctx);
+        if start + wanted as usize > end {
             // The headers lie in fragments of the buffer. When they cannot be brought together the
             // parser meets a short frame and says so.
             let _short = ctx.pull_data(wanted);
@@ -202,7 +245,7 @@ impl<'a> TcFrame<'a> {
 impl Wire for TcFrame<'_> {
     #[inline(always)]
     fn header<T: FromBytes + Unaligned + Copy>(&self, at: usize) -> Option<T> {
-        read(self.0.data(), self.0.data_end(), at)
+        read(linear(self.0), at)
     }
 
     #[inline(always)]
@@ -212,6 +255,8 @@ impl Wire for TcFrame<'_> {
 }
 
 impl Snapshot for TcFrame<'_> {
+    const SEGMENTED: bool = true;
+
     #[inline(always)]
     unsafe fn copy(&self, to: *mut u8, len: u32) -> u32 {
         // SAFETY: as for `XdpFrame`.

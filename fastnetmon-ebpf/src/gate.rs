@@ -21,7 +21,7 @@ use fastnetmon_common::table::{DROPPED, Line as _, Tables as _, packed};
 use fastnetmon_common::wire::Ports;
 
 use crate::frame::{Snapshot, TcFrame, XdpFrame};
-use crate::maps::{FACTS, FLAGS, RULES, RuleWords};
+use crate::maps::{FLAGS, RULES, RuleWords};
 use crate::tables::{GATE, Kernel, frozen};
 
 /// A rule in its map.
@@ -129,11 +129,10 @@ fn drops<F: Snapshot>(frame: &F, slot: u32, way: Direction) -> bool {
         | ((packet.class as u64) << 32)
         | u64::from(is_one);
     let amount = (u64::from(packets) << 32) | u64::from(bytes);
-    let Some([end0, end1, source0, source1, kinds, amount]) =
-        forgotten([end[0], end[1], source[0], source[1], kinds, amount])
-    else {
-        return false;
-    };
+    let Some(kernel) = Kernel::here() else { return false };
+    // All ways through the parser are one from here on. What counting noted there is no longer needed.
+    let [end0, end1, source0, source1, kinds, amount] =
+        kernel.forgotten([end[0], end[1], source[0], source[1], kinds, amount]);
     let facts = Facts {
         host: [end0, end1],
         source: [source0, source1],
@@ -160,26 +159,10 @@ fn drops<F: Snapshot>(frame: &F, slot: u32, way: Direction) -> bool {
     if now >= until || rule.passes(now, packets) {
         return false;
     }
-    if let Some(line) = Kernel.line(way, slot) {
+    if let Some(line) = kernel.line(way, slot) {
         line.add(DROPPED, packed(packets, amount as u32));
+        // Again: a reader may have taken the mark of the packet itself back meanwhile.
+        kernel.stir(way, slot);
     }
     true
-}
-
-/// Gives the words back by way of memory the verifier knows nothing of, so that all ways through
-/// the parser are one from here on.
-#[inline(always)]
-fn forgotten(words: [u64; 6]) -> Option<[u64; 6]> {
-    let facts = FACTS.get_ptr_mut(0)?;
-    for (at, word) in words.into_iter().enumerate() {
-        // SAFETY: the lookup succeeded, there are eight words, and this CPU alone writes them.
-        // Volatile, or the compiler would not go by way of memory.
-        unsafe { (&raw mut (*facts).0[at]).write_volatile(word) };
-    }
-    let mut again = [0; 6];
-    for (at, word) in again.iter_mut().enumerate() {
-        // SAFETY: as above.
-        *word = unsafe { (&raw const (*facts).0[at]).read_volatile() };
-    }
-    Some(again)
 }

@@ -32,7 +32,7 @@ use fastnetmon_common::parse::{parse_ethernet, parse_inner};
 use fastnetmon_common::table::{Touched, count, count_inner, unparsed};
 
 use crate::frame::{Snapshot, TcFrame, XdpFrame};
-use crate::tables::{DECAPSULATE, Kernel, frozen, window};
+use crate::tables::{DECAPSULATE, Kernel, frozen};
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: go on with the next program of the hook (linux/bpf.h).
 const NEXT: i32 = -1;
@@ -50,6 +50,7 @@ enum Fate {
 
 /// What arrives at a port towards the world: the destination, as incoming.
 #[xdp]
+#[inline(always)]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
     uplink(&ctx)
 }
@@ -66,6 +67,7 @@ fn uplink(ctx: &XdpContext) -> u32 {
 
 /// What a mirror port shows: both ends.
 #[xdp]
+#[inline(always)]
 pub fn xdp_mirror(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     match take(&frame, Sides::Both, Direction::Incoming, open, || sockets::of(&ctx)) {
@@ -76,6 +78,7 @@ pub fn xdp_mirror(ctx: XdpContext) -> u32 {
 
 /// What leaves by a port towards the world: the source, as outgoing.
 #[classifier]
+#[inline(always)]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     let frame = TcFrame::new(&ctx);
     let gate = |touched: &Touched| gate::drops_leaving(&ctx, touched.source);
@@ -88,12 +91,14 @@ pub fn tc_egress(ctx: TcContext) -> i32 {
 /// The low half of the kernel's jiffies. Never attached: the loader runs it twice to learn how
 /// fast they go.
 #[xdp]
+#[inline(always)]
 pub fn jiffies(_: XdpContext) -> u32 {
     tables::jiffies() as u32
 }
 
 /// The version of the border this object was built for. Never attached: the loader runs it once.
 #[xdp]
+#[inline(always)]
 pub fn abi(_: XdpContext) -> u32 {
     fastnetmon_common::ABI_VERSION
 }
@@ -107,17 +112,23 @@ fn take<F: Snapshot>(
     gate: impl Fn(&Touched) -> bool,
     socket: impl Fn() -> Option<u32>,
 ) -> Fate {
+    let Some(kernel) = Kernel::here() else { return Fate::Pass };
     match parse_ethernet(frame) {
         Ok(packet) => {
-            let (packets, bytes) = packet.segmented(frame.segments(&packet));
-            let touched = count(&Kernel, &packet, packets, bytes, sides, window());
+            let mut segments = frame.segments(&packet);
+            if F::SEGMENTED {
+                // Elsewhere it is one, and the compiler makes something of that.
+                segments = kernel.forgotten_number(segments);
+            }
+            let (packets, bytes) = packet.segmented(segments);
+            let touched = count(&kernel, &packet, packets, bytes, sides, kernel.window);
             if frozen(&DECAPSULATE) != 0 {
                 let inner = parse_inner(frame, touched.payload);
                 if inner.bytes != 0 {
-                    count_inner(&Kernel, &inner, packets, sides, window());
+                    count_inner(&kernel, &inner, packets, sides, kernel.window);
                 }
             }
-            match samples::keep(frame, touched, socket) {
+            match samples::keep(&kernel, frame, touched, socket) {
                 Some(index) => Fate::Take(index),
                 // Last, so that nothing has to be kept while it is asked.
                 None if gate(&touched) => Fate::Drop,
@@ -125,7 +136,7 @@ fn take<F: Snapshot>(
             }
         }
         Err(why) => {
-            unparsed(&Kernel, why, seen, 1, frame.wire_len());
+            unparsed(&kernel, why, seen, 1, frame.wire_len());
             frame.complain(why);
             Fate::Pass
         }

@@ -2,14 +2,12 @@
 //!
 //! | map | size | written by | read by |
 //! |---|---|---|---|
-//! | `T1`, `T6` | one element of 65,536 entries | agent | programs |
+//! | `ROOTS` | one element: 128 limits, the marks, the roots of both families, 65,536 entries each | agent; marks: both | programs; marks: agent |
 //! | `T2` | 1 KB per /16 in use, and per step below | agent | programs |
 //! | `BUCKETS` | 64 bytes per three IPv6 hosts | agent | programs |
 //! | `LINES` | `rows × 2 × slots` lines | programs | agent |
-//! | `PROFILES` | 128 | agent | programs |
 //! | `FLAGS` | one word a slot | both | both |
 //! | `RULES` | one rule a host that is dropped | agent, what is spent: programs | programs |
-//! | `FACTS` | one line a CPU: what the gate knows of a packet | programs | programs |
 //! | `HINTS`, `SAMPLES`, `STRANGERS` | rings | programs | agent |
 //! | `SOCKETS`, `QUEUES` | 256 AF_XDP sockets, and which queue each waits at | agent | programs |
 //!
@@ -17,17 +15,33 @@
 //! `round_up(value_size, 8)` apart in its mapping. Sizes given as 1 are set by the loader.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf, XskMap};
-use fastnetmon_common::abi::MOST_SOCKETS;
+use aya_ebpf::maps::{Array, HashMap, RingBuf, XskMap};
+use fastnetmon_common::abi::{MOST_SOCKETS, roots};
 use fastnetmon_common::gate::RULE_WORDS;
-use fastnetmon_common::table::Limit;
+use fastnetmon_common::table::{Limit, MARKS};
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h, since 5.5).
 const MMAPABLE: u32 = 1 << 10;
 
-/// A root of the directory.
+/// What every packet looks at, in one piece: found once, and then a distance away.
 #[repr(C, align(8))]
-pub struct Root(pub [u32; 65536]);
+pub struct Roots {
+    /// Limits by profile: incoming, outgoing.
+    pub limits: [[Limit; 2]; 128],
+    /// The others begin pages of their own.
+    _fill: [u8; roots::MARKS - 128 * 16],
+    /// Which lines moved, by direction. Written by the programs, taken back by the agent.
+    pub marks: [[u8; MARKS as usize]; 2],
+    pub t1: [u32; 65536],
+    pub t6: [u32; 65536],
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(Roots, limits) == roots::LIMITS);
+    assert!(core::mem::offset_of!(Roots, marks) == roots::MARKS);
+    assert!(core::mem::offset_of!(Roots, t1) == roots::T1);
+    assert!(core::mem::offset_of!(Roots, t6) == roots::T6);
+};
 
 /// One step of the directory.
 #[repr(C, align(8))]
@@ -37,18 +51,12 @@ pub struct Element(pub [u32; 256]);
 #[repr(C, align(64))]
 pub struct Words(pub [u64; 8]);
 
-/// Limits of one profile: incoming, outgoing.
-#[repr(C, align(8))]
-pub struct Profile(pub [Limit; 2]);
-
 /// A rule of what is dropped: one line that is read, one that is written as well.
 #[repr(C, align(64))]
 pub struct RuleWords(pub [u64; RULE_WORDS]);
 
 #[map]
-pub static T1: Array<Root> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-pub static T6: Array<Root> = Array::with_max_entries(1, MMAPABLE);
+pub static ROOTS: Array<Roots> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static T2: Array<Element> = Array::with_max_entries(1, MMAPABLE);
 #[map]
@@ -56,13 +64,9 @@ pub static BUCKETS: Array<Words> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static LINES: Array<Words> = Array::with_max_entries(1, MMAPABLE);
 #[map]
-pub static PROFILES: Array<Profile> = Array::with_max_entries(128, MMAPABLE);
-#[map]
 pub static FLAGS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static RULES: Array<RuleWords> = Array::with_max_entries(1, MMAPABLE);
-#[map]
-pub static FACTS: PerCpuArray<Words> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static HINTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]

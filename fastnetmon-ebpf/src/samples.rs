@@ -23,42 +23,38 @@ const NO_WAKEUP: u64 = 1;
 /// that is to have the packet itself instead, if `socket` names one.
 #[inline(always)]
 pub fn keep<F: Snapshot>(
+    kernel: &Kernel,
     frame: &F,
     touched: Touched,
     socket: impl Fn() -> Option<u32>,
 ) -> Option<u32> {
     let Touched { source, destination, .. } = touched;
-    let flags = armed(destination);
-    if flags != 0 {
-        return show(frame, destination, Direction::Incoming, flags, socket);
-    }
-    let flags = armed(source);
-    if flags != 0 {
-        return show(frame, source, Direction::Outgoing, flags, socket);
-    }
-    keep_sparse(frame, touched);
-    None
-}
-
-/// Keeps a copy of one packet in N.
-#[inline(always)]
-pub fn keep_sparse<F: Snapshot>(frame: &F, touched: Touched) {
-    let Touched { source, destination, .. } = touched;
     let (host, direction) = if destination.is_ours() {
         (destination, Direction::Incoming)
-    } else if source.is_ours() {
-        (source, Direction::Outgoing)
     } else {
-        return;
+        (source, Direction::Outgoing)
     };
-    if sparse(&Kernel, frozen(&SPARSE_EVERY)) {
-        copy(frame, host, direction, false);
+    // Nobody is armed, nearly always: one look at both, and the packet is passed on.
+    if (destination.entry | source.entry) & FLAGGED != 0 {
+        let flags = armed(destination);
+        if flags != 0 {
+            return show(kernel, frame, destination, Direction::Incoming, flags, socket);
+        }
+        let flags = armed(source);
+        if flags != 0 {
+            return show(kernel, frame, source, Direction::Outgoing, flags, socket);
+        }
     }
+    if wanted(kernel, host) {
+        copy(kernel, frame, host, direction, false);
+    }
+    None
 }
 
 /// Has a packet of an armed host shown: taken to a socket, or copied where there is none.
 #[inline(always)]
 fn show<F: Snapshot>(
+    kernel: &Kernel,
     frame: &F,
     host: Found,
     direction: Direction,
@@ -70,8 +66,14 @@ fn show<F: Snapshot>(
     {
         return Some(index);
     }
-    copy(frame, host, direction, true);
+    copy(kernel, frame, host, direction, true);
     None
+}
+
+/// Is this packet the one in N that is kept? Of those that touched a host of ours.
+#[inline(always)]
+pub fn wanted(kernel: &Kernel, host: Found) -> bool {
+    host.is_ours() && sparse(kernel, || frozen(&SPARSE_EVERY))
 }
 
 /// Takes one packet from the host's budget, if it has one, and returns its flags; 0: it has none.
@@ -94,9 +96,9 @@ fn armed(host: Found) -> u32 {
 }
 
 #[inline(always)]
-fn copy<F: Snapshot>(frame: &F, host: Found, direction: Direction, armed: bool) {
+pub fn copy<F: Snapshot>(kernel: &Kernel, frame: &F, host: Found, direction: Direction, armed: bool) {
     let Some(mut room) = SAMPLES.reserve::<Sample>(0) else {
-        lost(&Kernel, SAMPLES_LOST);
+        lost(kernel, SAMPLES_LOST);
         return;
     };
     let sample = room.as_mut_ptr();
@@ -123,6 +125,6 @@ fn copy<F: Snapshot>(frame: &F, host: Found, direction: Direction, armed: bool) 
         room.submit(if armed { 0 } else { NO_WAKEUP });
     } else {
         room.discard(NO_WAKEUP);
-        lost(&Kernel, SAMPLES_LOST);
+        lost(kernel, SAMPLES_LOST);
     }
 }

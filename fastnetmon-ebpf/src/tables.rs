@@ -3,20 +3,22 @@
 //! **Invariant**: a line belongs to the CPU the program runs on. Both hooks run with bottom halves
 //! disabled, so no two programs write one line at a time and an addition needs no lock.
 
+use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
-use fastnetmon_common::abi::{Hint, Stranger};
+use fastnetmon_common::abi::{Hint, MOST_CPUS, Stranger};
 use fastnetmon_common::class::Direction;
-use fastnetmon_common::table::{Limit, Line, SCRATCH, Tables};
+use fastnetmon_common::table::{Limit, Line, Tables, mark_of};
 
-use crate::maps::{BUCKETS, HINTS, LINES, PROFILES, STRANGERS, T1, T2, T6, Words};
+use crate::maps::{BUCKETS, HINTS, LINES, ROOTS, Roots, STRANGERS, T2, Words};
 
 // Constants to the verifier, set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
 static SLOTS: u32 = 0;
 #[unsafe(no_mangle)]
-static BUCKET_MASK: u32 = 0;
+static BUCKET_COUNT: u32 = 0;
 #[unsafe(no_mangle)]
 static WINDOW_SHIFT: u32 = 0;
 #[unsafe(no_mangle)]
@@ -44,12 +46,6 @@ pub fn jiffies() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// Number of the running window, modulo 256.
-#[inline(always)]
-pub fn window() -> u64 {
-    (jiffies() >> (frozen(&WINDOW_SHIFT) & 63)) & 255
-}
-
 /// A line of this CPU, or a bucket.
 #[derive(Clone, Copy)]
 pub struct Pointer(*mut Words);
@@ -68,20 +64,75 @@ impl Line for Pointer {
     }
 }
 
-/// The maps, as tables.
-pub struct Kernel;
+/// Lines for notes: with more CPUs the loader does not load.
+const NOTES: usize = MOST_CPUS as usize;
+/// Where the words of a packet are forgotten; those before belong to `count()`.
+const FORGOTTEN: usize = 2;
+
+/// What each CPU notes down for itself. No map of its own: the address is in the program, and a
+/// place in it is found without a call.
+#[repr(transparent)]
+struct Notes(UnsafeCell<[Words; NOTES]>);
+
+// SAFETY: each CPU writes its own line, and there are as many.
+unsafe impl Sync for Notes {}
+
+static OWN: Notes = Notes(UnsafeCell::new([const { Words([0; 8]) }; NOTES]));
+
+/// The maps, as tables, for the CPU the program runs on.
+///
+/// Made before anything else is looked at: a call takes every register that is not saved, and there
+/// is nothing in them yet.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    /// Number of its first line.
+    row: u32,
+    notes: Pointer,
+    roots: *mut Roots,
+    /// Number of the running window.
+    pub window: u64,
+}
+
+impl Kernel {
+    /// Of this CPU, now. There is always one; the verifier cannot know it.
+    #[inline(always)]
+    pub fn here() -> Option<Self> {
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+        let first = OWN.0.get().cast::<Words>();
+        // SAFETY: the index is below the number of lines.
+        let notes = Pointer(unsafe { first.add(cpu as usize & (NOTES - 1)) });
+        let window = jiffies() >> (frozen(&WINDOW_SHIFT) & 63);
+        let row = cpu * 2 * frozen(&SLOTS);
+        ROOTS.get_ptr_mut(0).map(|roots| Self { row, notes, roots, window })
+    }
+
+    /// As [`Tables::forgotten`], of one number.
+    #[inline(always)]
+    pub fn forgotten_number(&self, number: u32) -> u32 {
+        let Pointer(notes) = self.notes;
+        // SAFETY: as in `forgotten`, which writes the same words anew.
+        let word = unsafe { &raw mut (*notes).0[FORGOTTEN] };
+        // SAFETY: as above.
+        unsafe { word.write_volatile(number.into()) };
+        // SAFETY: as above.
+        unsafe { word.read_volatile() as u32 }
+    }
+}
 
 impl Tables for Kernel {
     type Line = Pointer;
 
     #[inline(always)]
     fn t1(&self, high: u32) -> u32 {
-        T1.get(0).map_or(0, |root| root.0[(high & 0xffff) as usize])
+        // SAFETY: the lookup succeeded; the index is masked.
+        unsafe { (&raw const (*self.roots).t1[(high & 0xffff) as usize]).read() }
     }
 
     #[inline(always)]
     fn t6(&self, high: u32) -> u32 {
-        T6.get(0).map_or(0, |root| root.0[(high & 0xffff) as usize])
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.roots).t6[(high & 0xffff) as usize]).read() }
     }
 
     #[inline(always)]
@@ -91,7 +142,8 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn bucket(&self, hash: u32) -> Option<Pointer> {
-        BUCKETS.get_ptr_mut(hash & frozen(&BUCKET_MASK)).map(Pointer)
+        let bucket = (u64::from(hash) * u64::from(frozen(&BUCKET_COUNT))) >> 32;
+        BUCKETS.get_ptr_mut(bucket as u32).map(Pointer)
     }
 
     #[inline(always)]
@@ -101,32 +153,62 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn line(&self, direction: Direction, slot: u32) -> Option<Pointer> {
-        // SAFETY: a helper without arguments.
-        let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-        LINES.get_ptr_mut((cpu * 2 + direction as u32) * frozen(&SLOTS) + slot).map(Pointer)
+        let first = match direction {
+            Direction::Incoming => self.row,
+            Direction::Outgoing => self.row + frozen(&SLOTS),
+        };
+        LINES.get_ptr_mut(first + slot).map(Pointer)
+    }
+
+    #[inline(always)]
+    fn notes(&self) -> Option<Pointer> {
+        Some(self.notes)
+    }
+
+    #[inline(always)]
+    fn stir(&self, direction: Direction, slot: u32) {
+        // SAFETY: the lookup succeeded; both indices are masked.
+        let mark = unsafe { &raw mut (*self.roots).marks[direction as usize & 1][mark_of(slot)] };
+        // Read first: a line of memory that is only read is every CPU's.
+        // SAFETY: as above. Volatile, because the agent and other CPUs write it.
+        if unsafe { mark.read_volatile() } == 0 {
+            // SAFETY: as above.
+            unsafe { mark.write_volatile(1) };
+        }
     }
 
     #[inline(always)]
     fn limit(&self, direction: Direction, profile: u32) -> Limit {
-        PROFILES.get(profile).map_or(Limit { packets: 0, bytes16: 0 }, |limits| {
-            limits.0[direction as usize & 1]
-        })
+        let (profile, direction) = ((profile & 127) as usize, direction as usize & 1);
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.roots).limits[profile][direction]).read() }
     }
 
     #[inline(always)]
-    fn forgotten(&self, words: [u64; 6]) -> Option<[u64; 6]> {
-        let Pointer(line) = self.line(Direction::Incoming, SCRATCH)?;
+    fn forgotten(&self, words: [u64; 6]) -> [u64; 6] {
+        let Pointer(notes) = self.notes;
         let mut again = [0; 6];
         for (at, word) in words.into_iter().enumerate() {
-            // SAFETY: the lookup succeeded, a line has eight words, and this CPU alone writes it.
-            // Volatile, or the compiler would not go by way of memory.
-            unsafe { (&raw mut (*line).0[at]).write_volatile(word) };
+            // SAFETY: a line has eight words, and this CPU alone writes its notes. Volatile, or the
+            // compiler would not go by way of memory.
+            unsafe { (&raw mut (*notes).0[FORGOTTEN + at]).write_volatile(word) };
         }
         for (at, word) in again.iter_mut().enumerate() {
             // SAFETY: as above.
-            *word = unsafe { (&raw const (*line).0[at]).read_volatile() };
+            *word = unsafe { (&raw const (*notes).0[FORGOTTEN + at]).read_volatile() };
         }
-        Some(again)
+        again
+    }
+
+    #[inline(always)]
+    fn all_if_zero(&self, word: u64) -> u64 {
+        let mut mask = word;
+        // SAFETY: registers only. Of a number and its opposite one has the topmost bit, unless both
+        // are 0; the compiler would make a comparison of it, and a jump.
+        unsafe {
+            asm!("{0} = -{0}", "{0} |= {1}", "{0} s>>= 63", "{0} ^= -1", inout(reg) mask, in(reg) word);
+        }
+        mask
     }
 
     #[inline(always)]

@@ -81,9 +81,12 @@ pub fn inputs(root: &Path) -> Vec<PathBuf> {
     .collect()
 }
 
-/// Debug information and BTF, which the loader needs, and the architecture the probes read.
+/// Debug information and BTF, which the loader needs, the architecture the probes read, and all
+/// comparisons (Linux 4.14). Not half registers: docs/adr/0022.
 fn flags(architecture: &str) -> String {
-    format!("-C debuginfo=2 -C link-arg=--btf --cfg=bpf_target_arch=\"{architecture}\"")
+    format!(
+        "-C debuginfo=2 -C target-cpu=v2 -C link-arg=--btf --cfg=bpf_target_arch=\"{architecture}\""
+    )
 }
 
 #[cfg(test)]
@@ -94,7 +97,7 @@ mod tests {
     fn the_flags_ask_for_btf_and_name_the_architecture() {
         assert_eq!(
             flags("x86_64"),
-            r#"-C debuginfo=2 -C link-arg=--btf --cfg=bpf_target_arch="x86_64""#
+            r#"-C debuginfo=2 -C target-cpu=v2 -C link-arg=--btf --cfg=bpf_target_arch="x86_64""#
         );
     }
 

@@ -115,6 +115,20 @@ fn a_host_with_a_line_is_found_in_any_cell_of_either_bucket() {
 }
 
 #[test]
+fn the_second_bucket_is_looked_at_where_the_first_ran_over_and_nowhere_else() {
+    let mut house = House::default();
+    house.guard6(v6("2001:db8:1::"), 6, 300, 9);
+    house.adopt(v6("2001:db8:1::7"), 301, true, 2);
+    check6(&house, "2001:db8:1::7", Some((301, 9)), false);
+    house.overflow(v6("2001:db8:1::7"), false);
+    check6(&house, "2001:db8:1::7", Some((300, 9)), true);
+    // The bit stands beside the third slot, and neither spoils the other.
+    house.overflow(v6("2001:db8:1::7"), true);
+    house.adopt(v6("2001:db8:1::7"), 302, false, 2);
+    check6(&house, "2001:db8:1::7", Some((302, 9)), false);
+}
+
+#[test]
 fn three_hosts_of_one_bucket_are_told_apart() {
     let mut house = House::default();
     house.guard6(v6("2001:db8:1::"), 6, 300, 9);

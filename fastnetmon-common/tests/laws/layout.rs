@@ -5,8 +5,8 @@ use fastnetmon_common::class::{Class, Direction, Unparsed};
 use fastnetmon_common::directory::{BUCKET_KEYS, FLAGGED, HASHED, INDEX, NODE};
 use fastnetmon_common::directory::{PROFILE_SHIFT, PROFILES};
 use fastnetmon_common::table::{
-    BLOCK, COUNTDOWN, DROPPED, HINTS_LOST, INTERNAL, Limit, MIRRORED, OTHER, PADDING, SAMPLES_LOST,
-    STRANGERS_TOLD, STRANGERS_UNTOLD, UNPARSED, WINDOW, WORDS,
+    BLOCK, DROPPED, HINTS_LOST, INTERNAL, Limit, MIRRORED, NOTES, OTHER, PADDING, SAMPLES_LOST,
+    STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WINDOW, WORDS,
 };
 use fastnetmon_common::wire::{
     Captured, Extension, Gre, Ipv4, Ipv6, Ipv6Fragment, Ports, Pppoe, Tcp, Vlan, Wire as _,
@@ -70,9 +70,9 @@ fn the_words_of_a_line_do_not_overlap() {
 
 #[test]
 fn the_lines_of_the_house_do_not_overlap_and_stay_in_block_0() {
-    let mut lines = vec![OTHER, INTERNAL, MIRRORED, PADDING];
+    let mut lines = vec![OTHER, INTERNAL, MIRRORED, PADDING, TUNNELLED];
     lines.extend(Unparsed::ALL.iter().map(|why| UNPARSED + *why as u32));
-    lines.extend([SAMPLES_LOST, HINTS_LOST, STRANGERS_UNTOLD, COUNTDOWN, STRANGERS_TOLD]);
+    lines.extend([SAMPLES_LOST, HINTS_LOST, STRANGERS_UNTOLD, NOTES]);
     let all = lines.len();
     lines.sort_unstable();
     lines.dedup();

@@ -3,12 +3,12 @@
 //! **Invariant**: does what it is told. It limits nothing and remembers everything.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastnetmon_common::class::{Class, Direction};
-use fastnetmon_common::directory::{FLAGGED, HASHED, NODE, PROFILE_SHIFT, mix};
-use fastnetmon_common::table::{COUNTDOWN, Limit, Line, STRANGERS_TOLD, Tables, WORDS, gained};
+use fastnetmon_common::directory::{FLAGGED, HASHED, NODE, OVERFLOWN, PROFILE_SHIFT, mix};
+use fastnetmon_common::table::{Limit, Line, NOTES, Tables, WORDS, gained};
 
 use crate::frames::halves;
 
@@ -39,6 +39,8 @@ pub(crate) struct House {
     elements: u32,
     words: Words,
     limits: HashMap<(Direction, u32), Limit>,
+    /// Slots that were said to have moved.
+    pub(crate) stirred: RefCell<BTreeSet<(Direction, u32)>>,
     /// Hints raised: direction, slot, window word.
     pub(crate) hints: RefCell<Vec<(Direction, u32, u64)>>,
     /// The ring of hints is full.
@@ -79,11 +81,24 @@ impl House {
     pub(crate) fn adopt(&mut self, host: Ipv6Addr, slot: u32, second: bool, cell: usize) {
         let key = halves(host);
         let bucket = Owner::Bucket(bucket_of(host, second));
+        {
+            let mut words = self.words.borrow_mut();
+            let words = words.entry(bucket).or_default();
+            words[2 * cell] = key[0];
+            words[2 * cell + 1] = key[1];
+            words[6 + cell / 2] |= u64::from(slot) << (32 * (cell % 2));
+        }
+        if second {
+            self.overflow(host, true);
+        }
+    }
+
+    /// Says of a host's first bucket whether one of its hosts lives in the second.
+    pub(crate) fn overflow(&mut self, host: Ipv6Addr, overflown: bool) {
+        let bucket = Owner::Bucket(bucket_of(host, false));
         let mut words = self.words.borrow_mut();
-        let words = words.entry(bucket).or_default();
-        words[2 * cell] = key[0];
-        words[2 * cell + 1] = key[1];
-        words[6 + cell / 2] |= u64::from(slot) << (32 * (cell % 2));
+        let last = &mut words.entry(bucket).or_default()[7];
+        *last = (*last & !OVERFLOWN) | if overflown { OVERFLOWN } else { 0 };
     }
 
     /// Some host behind every leaf has a flag word.
@@ -124,7 +139,7 @@ impl House {
             .borrow()
             .iter()
             .filter_map(|(owner, words)| match owner {
-                Owner::Line(_, COUNTDOWN | STRANGERS_TOLD) => None,
+                Owner::Line(_, NOTES) => None,
                 Owner::Line(direction, slot) if words[..6].iter().any(|word| *word != 0) => {
                     Some((*direction, *slot))
                 }
@@ -204,6 +219,14 @@ impl<'a> Tables for &'a House {
 
     fn line(&self, direction: Direction, slot: u32) -> Option<Eight<'a>> {
         Some(Eight { words: &self.words, owner: Owner::Line(direction, slot) })
+    }
+
+    fn notes(&self) -> Option<Eight<'a>> {
+        self.line(Direction::Incoming, NOTES)
+    }
+
+    fn stir(&self, direction: Direction, slot: u32) {
+        self.stirred.borrow_mut().insert((direction, slot));
     }
 
     fn limit(&self, direction: Direction, profile: u32) -> Limit {

@@ -54,6 +54,27 @@ pub(crate) fn measure(object: &[u8], effort: Effort, report: &mut Report) -> any
             ),
         });
     }
+    for (what, layout, whole, floor) in [
+        ("IPv4, 1 k hosts: one line a packet", SMALL, "whole4", "floor4"),
+        ("IPv4, 65 k hosts: one line a packet", MIDDLE, "whole4", "floor4"),
+        ("IPv4, 1 M hosts: one line a packet", LARGE, "whole4", "floor4"),
+        ("IPv6, 65 k hosts: a bucket, then a line", SIX, "whole6", "floor6"),
+    ] {
+        let (empty, whole_nanos, floor_nanos) =
+            (of(layout, "empty"), of(layout, whole), of(layout, floor));
+        // Round by round: what neighbours take of the caches differs more from one to the next.
+        let pairs = taken(layout, whole).into_iter().zip(taken(layout, floor));
+        report.add(Row {
+            what: format!("whole program ÷ its memory alone, {what}"),
+            value: median(pairs.map(|(whole, floor)| whole / floor).collect()),
+            unit: "×",
+            must: Must::Inform,
+            detail: format!(
+                "{whole_nanos:.1} ns against {floor_nanos:.1} ns, which is {:.2} × empty",
+                floor_nanos / empty
+            ),
+        });
+    }
     for (layout, hosts, must) in
         [(SMALL, "1 k", Must::AtMost(1.0)), (MIDDLE, "65 k", Must::AtMost(1.0))]
     {
@@ -121,18 +142,18 @@ fn from_port(port: u16) -> Signature {
 }
 
 fn scenes(effort: Effort) -> anyhow::Result<Vec<Scene>> {
-    const WITH_USUAL: &[&str] = &["empty", "only_vary4", "whole4", "ungated4", "usual4"];
+    const WITH_USUAL: &[&str] = &["empty", "only_vary4", "floor4", "whole4", "ungated4", "usual4"];
     const BANNED: &[&str] = &["empty", "only_vary4", "whole4"];
     let repeat = effort.of(1_000_000, 200_000);
     let four = |layout, names| Scene { layout, frame: frame4(), names, repeat, banned: None };
     Ok(vec![
         four(Layout::v4(SMALL, 1, 22), WITH_USUAL),
         four(Layout::v4(MIDDLE, 128, 23), WITH_USUAL),
-        four(Layout::v4(LARGE, 16, 16), &["empty", "only_vary4", "whole4"]),
+        four(Layout::v4(LARGE, 16, 16), &["empty", "only_vary4", "floor4", "whole4"]),
         Scene {
             layout: Layout::v6(SIX, 65_536),
             frame: frame6()?,
-            names: &["empty", "only_vary6", "whole6"],
+            names: &["empty", "only_vary6", "floor6", "whole6"],
             repeat,
             banned: None,
         },

@@ -14,7 +14,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use fastnetmon_common::abi::{GATE_INCOMING, global, map};
+use fastnetmon_common::abi::{GATE_INCOMING, global, map, roots};
 use fastnetmon_common::gate::RULE_WORDS;
 use fastnetmon_common::table::Limit;
 use fastnetmon_user::kernel::{self, Gate, Gates, Rule};
@@ -23,7 +23,7 @@ use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{Directory, Flags, Limits, Lines, Mapping, Shape};
 use xtask::traffic::Frame;
 
-use crate::machine::thread_cpu;
+use crate::machine::{quiet_cpu, thread_cpu};
 
 /// Networks, and the hosts in them that packets go to.
 #[derive(Clone, Debug)]
@@ -74,8 +74,18 @@ const WINDOW_SHIFT: u32 = 5;
 const SPARSE_EVERY: u32 = 1024;
 
 /// Programs of the bench; `generate` is the generator's.
-const NAMES: [&str; 8] =
-    ["empty", "only_vary4", "only_vary6", "whole4", "whole6", "walk4", "ungated4", "usual4"];
+const NAMES: [&str; 10] = [
+    "empty",
+    "only_vary4",
+    "only_vary6",
+    "floor4",
+    "floor6",
+    "whole4",
+    "whole6",
+    "walk4",
+    "ungated4",
+    "usual4",
+];
 
 impl Programs {
     pub(crate) fn load(object: &[u8], layout: &Layout) -> anyhow::Result<Self> {
@@ -88,10 +98,16 @@ impl Programs {
         let (plan, writes) = Plan::new(&ours, layout.residents)?;
         let shape = plan.shape(kernel::possible_cpus()?, 0x5eed);
         let hosts = layout.hosts();
+        // Where the hosts' lines begin, in the row of the CPU that is measured on.
+        let first = match layout.residents {
+            0 => plan.host4(layout.first.into()).context("no host is ours")?.0,
+            _ => plan.pool(),
+        };
+        let row = u32::try_from(quiet_cpu())? * 2 * shape.slots;
 
         let mut ebpf = EbpfLoader::new()
             .override_global(global::SLOTS, &shape.slots, true)
-            .override_global(global::BUCKET_MASK, &(shape.buckets - 1), true)
+            .override_global(global::BUCKETS, &shape.buckets, true)
             .override_global(global::WINDOW_SHIFT, &WINDOW_SHIFT, true)
             .override_global(global::SPARSE_EVERY, &SPARSE_EVERY, true)
             .override_global(global::LOAD_BYTES, &1_u32, true)
@@ -99,6 +115,9 @@ impl Programs {
             .override_global(global::GATE, &GATE_INCOMING, true)
             .override_global("BENCH_FIRST", &layout.first, true)
             .override_global("BENCH_MASK", &layout.mask, true)
+            .override_global("BENCH_HOSTS", &(hosts - 1), true)
+            .override_global("BENCH_SLOT", &(row + first), true)
+            .override_global("BENCH_BUCKETS", &shape.buckets, true)
             .map_max_entries(map::LINES, shape.writers.get() * 2 * shape.slots)
             .map_max_entries(map::T2, shape.elements)
             .map_max_entries(map::BUCKETS, shape.buckets)
@@ -260,25 +279,39 @@ fn mapping(
     bytes: u64,
     writable: bool,
 ) -> anyhow::Result<Arc<Mapping>> {
+    part(ebpf, name, 0, usize::try_from(bytes)?, writable)
+}
+
+fn part(
+    ebpf: &Ebpf,
+    name: &'static str,
+    first: usize,
+    bytes: usize,
+    writable: bool,
+) -> anyhow::Result<Arc<Mapping>> {
     let Some(Map::Array(data)) = ebpf.map(name) else { bail!("no map `{name}`") };
-    let bytes = usize::try_from(bytes)?;
-    Ok(Arc::new(Mapping::of_map(name, data.fd().as_fd(), bytes, writable)?))
+    Ok(Arc::new(Mapping::of_part(name, data.fd().as_fd(), first, bytes, writable)?))
 }
 
 fn parts(ebpf: &Ebpf, shape: Shape) -> anyhow::Result<(Lines, Directory, Flags, Limits)> {
     let mapping = |name, bytes, writable| mapping(ebpf, name, bytes, writable);
+    let part = |name, first, bytes, writable| part(ebpf, name, first, bytes, writable);
     let writers: NonZeroU32 = shape.writers;
     let lines = u64::from(writers.get()) * 2 * u64::from(shape.slots) * 64;
     let directory = Directory::new(
-        mapping(map::T1, 65_536 * 4, true)?,
-        mapping(map::T6, 65_536 * 4, true)?,
+        part(map::ROOTS, roots::T1, roots::ROOT, true)?,
+        part(map::ROOTS, roots::T6, roots::ROOT, true)?,
         mapping(map::T2, u64::from(shape.elements) * 1024, true)?,
         mapping(map::BUCKETS, u64::from(shape.buckets) * 64, true)?,
     );
     Ok((
-        Lines::new(mapping(map::LINES, lines, false)?, shape),
+        Lines::new(
+            mapping(map::LINES, lines, false)?,
+            part(map::ROOTS, roots::MARKS, Lines::MARK_BYTES, true)?,
+            shape,
+        ),
         directory,
         Flags::new(mapping(map::FLAGS, u64::from(shape.slots) * 8, true)?),
-        Limits::new(mapping(map::PROFILES, Limits::BYTES as u64, true)?),
+        Limits::new(part(map::ROOTS, roots::LIMITS, Limits::BYTES, true)?),
     ))
 }

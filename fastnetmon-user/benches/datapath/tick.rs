@@ -69,7 +69,8 @@ fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> 
                 let before = thread_cpu();
                 counters.take_back(rates.let_go(Duration::from_secs(1)));
                 let reading = counters.read(now);
-                programs.territory().read(now, reading.gains.iter().map(|gain| gain.host));
+                let lent = programs.territory().lent_from();
+                programs.territory().read(now, reading.moved_from(lent));
                 let frame = rates.advance(reading);
                 let hosts = frame.moved.len();
                 let territory = &*programs.territory();

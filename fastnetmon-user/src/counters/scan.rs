@@ -1,7 +1,8 @@
 //! The scan: all lines of all rows, once a tick.
 //!
-//! Most hosts are idle most of the time, so a line is first looked at as one number, its digest; only
-//! where that changed are its words read, compared and written down.
+//! Most hosts are idle most of the time, so only lines are looked at whose mark was set since the last
+//! reading, or in the one before it: a writer sets the mark after it has added, and what it added may
+//! reach us later than the mark it found set.
 //!
 //! **Invariant**: rows are summed first and differences taken of the sum, so that no order of
 //! reading can count anything twice. What is written down of a line is what was read of it at once.
@@ -9,15 +10,15 @@
 use std::time::Duration;
 
 use fastnetmon_common::table::{
-    BLOCK, DROPPED, HINTS_LOST, INTERNAL, MIRRORED, OTHER, PACKET_SHIFT, PADDING, SAMPLES_LOST,
-    STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WORDS, gained,
+    BLOCK, DROPPED, HINTS_LOST, INTERNAL, MARKS, MIRRORED, OTHER, PACKET_SHIFT, PADDING,
+    SAMPLES_LOST, STIRRED, STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WORDS, gained, mark_of,
 };
 
 use crate::model::{Class, Counts, Direction, HostId, Moment, Tally, Unparsed};
 use crate::tables::{LineWords, Lines};
 
-/// Lines looked at together: few enough that those which moved are still in a cache.
-const CHUNK: usize = 64;
+/// Lines looked at together: those of one mark.
+const CHUNK: usize = STIRRED as usize;
 
 /// What one host gained in one direction. One cache line, since there may be a million of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,6 +123,16 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Hosts that moved, of those from this slot on.
+    pub fn moved_from(&self, slot: u32) -> impl Iterator<Item = HostId> + '_ {
+        let split = self.gains.partition_point(|gain| gain.direction == Direction::Incoming);
+        let (incoming, outgoing) = self.gains.split_at_checked(split).unwrap_or_default();
+        [incoming, outgoing].into_iter().flat_map(move |gains| {
+            let first = gains.partition_point(|gain| gain.host.0 < slot);
+            gains.get(first..).unwrap_or_default().iter().map(|gain| gain.host)
+        })
+    }
+
     /// What this host gained.
     pub fn of(&self, host: HostId, direction: Direction) -> Counts {
         Gain::find(&self.gains, host, direction).map(Gain::counts).unwrap_or_default()
@@ -144,8 +155,11 @@ struct Table {
 /// By slot. The words of a line that never moved are never written, and cost no memory.
 #[derive(Debug)]
 struct Before {
-    digests: Vec<u64>,
     words: Vec<LineWords>,
+    /// By mark: set since the last reading.
+    marked: Vec<bool>,
+    /// By mark: set in the reading before.
+    again: Vec<bool>,
 }
 
 /// All counters.
@@ -225,25 +239,25 @@ impl Counters {
 impl Table {
     fn read(&mut self, direction: Direction, reading: &mut Reading) {
         let [incoming, outgoing] = &mut self.before;
-        let Before { digests, words } = match direction {
+        let before = match direction {
             Direction::Incoming => incoming,
             Direction::Outgoing => outgoing,
         };
-        let mut first = 0;
-        for (digests, words) in digests.chunks_mut(CHUNK).zip(words.chunks_mut(CHUNK)) {
-            let mut now = [0; CHUNK];
-            let Some(now) = now.get_mut(..digests.len()) else { continue };
-            self.lines.digest_into(direction, first, now);
-            let lines = digests.iter_mut().zip(words).zip(now);
-            for (slot, ((digest, before), now)) in (first..).zip(lines) {
-                if *now != *digest {
-                    let after = self.lines.sum(direction, slot);
-                    *digest = digest_of(&after);
-                    take(direction, slot, before, &after, reading);
-                    *before = after;
+        std::mem::swap(&mut before.marked, &mut before.again);
+        let Before { words, marked, again } = before;
+        self.lines.take_marks(direction, marked);
+        let mut now = [[0; WORDS]; CHUNK];
+        for (first, words) in (0..).step_by(CHUNK).zip(words.chunks_mut(CHUNK)) {
+            let mark = mark_of(first);
+            let moved = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
+            if first < BLOCK || moved(marked) || moved(again) {
+                let Some(now) = now.get_mut(..words.len()) else { continue };
+                self.lines.sum_into(direction, first, now);
+                reading.gains.reserve(words.len());
+                for (slot, (before, now)) in (first..).zip(words.iter_mut().zip(now)) {
+                    take(direction, slot, before, now, reading);
                 }
             }
-            first += u32::try_from(CHUNK).unwrap_or(BLOCK);
         }
     }
 }
@@ -251,44 +265,42 @@ impl Table {
 impl Before {
     /// As the lines are now.
     fn of(lines: &Lines, direction: Direction) -> Self {
-        let slots = lines.slots() as usize;
-        let mut before = Self { digests: vec![0; slots], words: vec![[0; WORDS]; slots] };
-        lines.digest_into(direction, 0, &mut before.digests);
-        let lines_before = before.digests.iter_mut().zip(&mut before.words);
-        for (slot, (digest, words)) in (0..).zip(lines_before) {
-            if *digest != 0 {
-                *words = lines.sum(direction, slot);
-                *digest = digest_of(words);
+        let mut words = vec![[0; WORDS]; lines.slots() as usize];
+        let mut now = [[0; WORDS]; CHUNK];
+        for (first, words) in (0..).step_by(CHUNK).zip(words.chunks_mut(CHUNK)) {
+            let Some(now) = now.get_mut(..words.len()) else { continue };
+            lines.sum_into(direction, first, now);
+            if now.as_flattened().iter().any(|&word| word != 0) {
+                words.copy_from_slice(now);
             }
         }
-        before
+        let marks = vec![false; MARKS as usize];
+        Self { words, marked: marks.clone(), again: marks }
     }
 }
 
-/// One number that is another as soon as anything is counted: packets are only ever added, in one
-/// class each, and a word gains less than it holds between two readings (see [`gained`]). What is
-/// dropped is counted in its class as well, and the window word does not count.
-fn digest_of(words: &LineWords) -> u64 {
-    words.iter().take(Class::COUNTED).fold(0, |digest, &word| digest.wrapping_add(word))
-}
-
-/// Puts down what a line gained.
+/// Puts down what a line gained, if it did. The window is no gain.
+#[inline]
 fn take(
     direction: Direction,
     slot: u32,
-    before: &LineWords,
+    before: &mut LineWords,
     after: &LineWords,
     reading: &mut Reading,
 ) {
-    if slot < BLOCK {
-        reading.house.take(direction, slot, before, after);
-        return;
-    }
     let mut words = [0; DROPPED + 1];
     for (word, (before, after)) in words.iter_mut().zip(before.iter().zip(after)) {
         *word = after.wrapping_sub(*before);
     }
-    reading.gains.push(Gain { host: HostId(slot), direction, words });
+    if words == [0; DROPPED + 1] {
+        return;
+    }
+    if slot < BLOCK {
+        reading.house.take(direction, slot, before, after);
+    } else {
+        reading.gains.push(Gain { host: HostId(slot), direction, words });
+    }
+    *before = *after;
 }
 
 fn word(before: &LineWords, after: &LineWords, index: usize) -> (u64, u64) {

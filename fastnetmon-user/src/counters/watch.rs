@@ -232,6 +232,7 @@ mod tests {
             for row in &self.rows {
                 let line = (&row).line(Direction::Incoming, HOST.0).unwrap();
                 line.add(2, packed(packets / 2, packets / 2 * 46));
+                (&row).stir(Direction::Incoming, HOST.0);
             }
             if self.now.since(self.counters.last()) >= WINDOW {
                 let reading = self.counters.read(self.now);

@@ -144,7 +144,7 @@ impl Counting {
             }
         }
         let end = Found::ours(destination).or_else(|| source.ours())?;
-        sparse(&&self.row, self.rules.sparse_every).then_some(HostId(end.slot))
+        sparse(&&self.row, || self.rules.sparse_every).then_some(HostId(end.slot))
     }
 }
 

@@ -11,7 +11,9 @@ use aya::maps::{HashMap, Map, RingBuf, XskMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use fastnetmon_common::ABI_VERSION;
-use fastnetmon_common::abi::{GATE_INCOMING, GATE_OUTGOING, global, map, program};
+use fastnetmon_common::abi::{
+    GATE_INCOMING, GATE_OUTGOING, MOST_CPUS, global, map, program, roots,
+};
 use fastnetmon_common::gate::RULE_WORDS;
 
 use crate::kernel::{Gate, Gates, KernelError, Rings, Sockets};
@@ -51,6 +53,10 @@ impl Object {
     /// # Errors
     /// When the kernel refuses.
     pub fn load(frozen: Frozen) -> Result<Self, KernelError> {
+        let found = frozen.shape.writers.get();
+        if found > MOST_CPUS {
+            return Err(KernelError::TooManyCpus { found, most: MOST_CPUS });
+        }
         let hz = jiffies_per_second()?;
         let mut object = Self::load_with(frozen, window_shift(hz))?;
         let found = object.run_bare(program::ABI)?;
@@ -69,10 +75,9 @@ impl Object {
             Gates { outgoing: true, .. } => GATE_INCOMING | GATE_OUTGOING,
         };
         let lines = shape.writers.get() * 2 * shape.slots;
-        let bucket_mask = shape.buckets - 1;
         let ebpf = EbpfLoader::new()
             .override_global(global::SLOTS, &shape.slots, true)
-            .override_global(global::BUCKET_MASK, &bucket_mask, true)
+            .override_global(global::BUCKETS, &shape.buckets, true)
             .override_global(global::WINDOW_SHIFT, &window_shift, true)
             .override_global(global::SPARSE_EVERY, &sparse_every, true)
             .override_global(global::DECAPSULATE, &decapsulate, true)
@@ -94,16 +99,20 @@ impl Object {
         let shape = self.shape;
         let lines = u64::from(shape.writers.get()) * 2 * u64::from(shape.slots) * 64;
         let directory = Directory::new(
-            self.mapping(map::T1, 65_536 * 4, true)?,
-            self.mapping(map::T6, 65_536 * 4, true)?,
+            self.part(map::ROOTS, roots::T1, roots::ROOT, true)?,
+            self.part(map::ROOTS, roots::T6, roots::ROOT, true)?,
             self.mapping(map::T2, u64::from(shape.elements) * 1024, true)?,
             self.mapping(map::BUCKETS, u64::from(shape.buckets) * 64, true)?,
         );
         Ok(Parts {
-            lines: Lines::new(self.mapping(map::LINES, lines, false)?, shape),
+            lines: Lines::new(
+                self.mapping(map::LINES, lines, false)?,
+                self.part(map::ROOTS, roots::MARKS, Lines::MARK_BYTES, true)?,
+                shape,
+            ),
             directory,
             flags: Flags::new(self.mapping(map::FLAGS, u64::from(shape.slots) * 8, true)?),
-            limits: Limits::new(self.mapping(map::PROFILES, Limits::BYTES as u64, true)?),
+            limits: Limits::new(self.part(map::ROOTS, roots::LIMITS, Limits::BYTES, true)?),
         })
     }
 
@@ -113,11 +122,20 @@ impl Object {
         bytes: u64,
         writable: bool,
     ) -> Result<Arc<Mapping>, KernelError> {
+        self.part(name, 0, usize::try_from(bytes).unwrap_or(usize::MAX), writable)
+    }
+
+    fn part(
+        &self,
+        name: &'static str,
+        first: usize,
+        bytes: usize,
+        writable: bool,
+    ) -> Result<Arc<Mapping>, KernelError> {
         let Some(Map::Array(data)) = self.ebpf.map(name) else {
             return Err(KernelError::Missing { name });
         };
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let mapping = Mapping::of_map(name, data.fd().as_fd(), bytes, writable)?;
+        let mapping = Mapping::of_part(name, data.fd().as_fd(), first, bytes, writable)?;
         Ok(Arc::new(mapping))
     }
 

@@ -23,13 +23,15 @@ const IDLE: Duration = Duration::from_secs(3);
 /// How many residents the hand passes, at most, in search of an idle one.
 const REACH: usize = 64;
 
-/// What is to be written: settle first, then vacate.
+/// What is to be written: which buckets run over, settle, vacate, which do no longer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Moved {
     /// Host, cell and slot.
     pub settled: Vec<(u128, Cell, u32)>,
     /// Cells that are empty now.
     pub vacated: Vec<Cell>,
+    /// Buckets, and whether hosts whose first one it is live in their second now.
+    pub overflown: Vec<(u32, bool)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +51,12 @@ pub struct Residents {
     first: u32,
     share: u32,
     seed: u64,
-    mask: u32,
+    buckets: u32,
     by_address: HashMap<u128, u32>,
     /// By slot less `first`.
     lodgers: Vec<Option<Resident>>,
     /// By bucket.
-    cells: HashMap<u32, [Tenant; BUCKET_KEYS]>,
+    cells: HashMap<u32, Bucket>,
     of_prefix: HashMap<u32, u32>,
     free: Vec<u32>,
     resting_slots: VecDeque<(Moment, u32)>,
@@ -62,6 +64,13 @@ pub struct Residents {
     hand: usize,
     evicted: u64,
     refused: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    tenants: [Tenant; BUCKET_KEYS],
+    /// How many whose first bucket it is live in their second.
+    elsewhere: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -72,15 +81,23 @@ enum Tenant {
     Slot(u32),
 }
 
+impl Moved {
+    /// The last word on a bucket is the one that is written.
+    fn overflows(&mut self, bucket: u32, overflown: bool) {
+        self.overflown.retain(|said| said.0 != bucket);
+        self.overflown.push((bucket, overflown));
+    }
+}
+
 impl Residents {
     /// Room for `room` hosts from slot `first` on, at most `share` of one prefix, in `buckets`
-    /// buckets (a power of two).
+    /// buckets.
     pub fn new(first: u32, room: u32, share: u32, buckets: u32, seed: u64) -> Self {
         Self {
             first,
             share,
             seed,
-            mask: buckets.saturating_sub(1),
+            buckets,
             by_address: HashMap::new(),
             lodgers: vec![None; room as usize],
             cells: HashMap::new(),
@@ -190,8 +207,7 @@ impl Residents {
         }
         self.by_address.insert(address, slot);
         *self.of_prefix.entry(prefix).or_default() += 1;
-        self.set_tenant(cell, Tenant::Slot(slot));
-        moved.settled.push((address, cell, slot));
+        self.settled(address, cell, slot, &mut moved);
         Some(moved)
     }
 
@@ -222,8 +238,30 @@ impl Residents {
         if let Some(held) = self.of_prefix.get_mut(&resident.prefix) {
             *held = held.saturating_sub(1);
         }
-        self.vacate(now, resident.cell, moved);
+        self.left(now, resident.address, resident.cell, moved);
         self.resting_slots.push_back((now, slot));
+    }
+
+    fn settled(&mut self, address: u128, cell: Cell, slot: u32, moved: &mut Moved) {
+        self.set_tenant(cell, Tenant::Slot(slot));
+        moved.settled.push((address, cell, slot));
+        let [first, _] = self.buckets(address);
+        if cell.bucket != first {
+            let elsewhere = &mut self.cells.entry(first).or_default().elsewhere;
+            *elsewhere += 1;
+            moved.overflows(first, true);
+        }
+    }
+
+    fn left(&mut self, now: Moment, address: u128, cell: Cell, moved: &mut Moved) {
+        self.vacate(now, cell, moved);
+        let [first, _] = self.buckets(address);
+        if cell.bucket != first {
+            let elsewhere = &mut self.cells.entry(first).or_default().elsewhere;
+            *elsewhere = elsewhere.saturating_sub(1);
+            let still = *elsewhere > 0;
+            moved.overflows(first, still);
+        }
     }
 
     fn vacate(&mut self, now: Moment, cell: Cell, moved: &mut Moved) {
@@ -251,32 +289,27 @@ impl Residents {
     fn buckets(&self, address: u128) -> [u32; 2] {
         let halves = [high64(address), low64(address)];
         let hash = mix(halves, self.seed);
-        [low32(hash) & self.mask, low32(hash >> 32) & self.mask]
+        let among = |hash: u32| low32((u64::from(hash) * u64::from(self.buckets)) >> 32);
+        [among(low32(hash)), among(low32(hash >> 32))]
     }
 
     fn vacancy(&self, bucket: u32) -> Option<Cell> {
-        let tenants = self.cells.get(&bucket).copied().unwrap_or_default();
+        let tenants = self.cells.get(&bucket).copied().unwrap_or_default().tenants;
         let key = tenants.iter().position(|&tenant| tenant == Tenant::Nobody)?;
         u8::try_from(key).ok().map(|key| Cell { bucket, key })
     }
 
-    fn taken(&self, bucket: u32) -> usize {
-        let tenants = self.cells.get(&bucket).copied().unwrap_or_default();
-        tenants.iter().filter(|&&tenant| tenant != Tenant::Nobody).count()
-    }
-
-    /// A cell in one of the host's two buckets; when both are full, one that lives there moves to
+    /// A cell in the host's first bucket, or in its second; when both are full, one that lives there moves to
     /// its other bucket, and when none can, one that is idle leaves.
     fn room(&mut self, now: Moment, address: u128, moved: &mut Moved) -> Option<Cell> {
-        let mut buckets = self.buckets(address);
-        buckets.sort_by_key(|&bucket| self.taken(bucket));
+        let buckets = self.buckets(address);
         if let Some(cell) = buckets.iter().find_map(|&bucket| self.vacancy(bucket)) {
             return Some(cell);
         }
         let tenants: Vec<u32> = buckets
             .iter()
             .filter_map(|bucket| self.cells.get(bucket))
-            .flatten()
+            .flat_map(|bucket| &bucket.tenants)
             .filter_map(|tenant| match tenant {
                 Tenant::Slot(slot) => Some(*slot),
                 Tenant::Nobody | Tenant::Resting => None,
@@ -287,9 +320,8 @@ impl Residents {
             let elsewhere =
                 self.buckets(resident.address).into_iter().find_map(|bucket| self.vacancy(bucket));
             if let Some(cell) = elsewhere {
-                moved.settled.push((resident.address, cell, slot));
-                self.set_tenant(cell, Tenant::Slot(slot));
-                self.vacate(now, resident.cell, moved);
+                self.settled(resident.address, cell, slot, moved);
+                self.left(now, resident.address, resident.cell, moved);
                 if let Some(resident) = self.lodger_mut(slot) {
                     resident.cell = cell;
                 }
@@ -315,8 +347,8 @@ impl Residents {
     }
 
     fn set_tenant(&mut self, cell: Cell, tenant: Tenant) {
-        let tenants = self.cells.entry(cell.bucket).or_default();
-        if let Some(place) = tenants.get_mut(usize::from(cell.key)) {
+        let bucket = self.cells.entry(cell.bucket).or_default();
+        if let Some(place) = bucket.tenants.get_mut(usize::from(cell.key)) {
             *place = tenant;
         }
     }

@@ -169,7 +169,12 @@ impl Territory {
         }
     }
 
-    /// A reading was taken, and these lines moved in it.
+    /// First of the lines that are lent to IPv6 hosts; the ones before it are somebody's for good.
+    pub const fn lent_from(&self) -> u32 {
+        self.plan.pool()
+    }
+
+    /// A reading was taken, and these lines moved in it; of those that are not lent nothing is kept.
     pub fn read(&mut self, now: Moment, moved: impl Iterator<Item = HostId>) {
         self.now = now;
         self.residents.rest(now);
@@ -408,12 +413,19 @@ impl Territory {
     }
 
     fn move_in(&self, moved: &Moved) {
+        let overflown = |state| moved.overflown.iter().filter(move |of| of.1 == state);
         for directory in &self.directories {
+            for &(bucket, _) in overflown(true) {
+                directory.overflown(bucket, true);
+            }
             for &(address, cell, slot) in &moved.settled {
                 directory.settle(cell, address, slot);
             }
             for &cell in &moved.vacated {
                 directory.vacate(cell);
+            }
+            for &(bucket, _) in overflown(false) {
+                directory.overflown(bucket, false);
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fastnetmon_common::directory::{FLAGGED, INDEX, NODE, PROFILE_SHIFT, PROFILES};
+use fastnetmon_common::directory::{FLAGGED, INDEX, NODE, OVERFLOWN, PROFILE_SHIFT, PROFILES};
 
 use crate::tables::Mapping;
 
@@ -127,6 +127,15 @@ impl Directory {
     /// Takes the host out of a cell. The key stays for one that looks it up right now.
     pub fn vacate(&self, cell: Cell) {
         self.slot(cell, 0);
+    }
+
+    /// Says of a bucket whether a host whose first one it is lives in its second. Said before the
+    /// host settles there, and taken back after it has left.
+    pub fn overflown(&self, bucket: u32, overflown: bool) {
+        if let Some(word) = self.buckets.words().get(bucket as usize * 8 + 7) {
+            let kept = word.load(Ordering::Relaxed) & !OVERFLOWN;
+            word.store(kept | if overflown { OVERFLOWN } else { 0 }, Ordering::Release);
+        }
     }
 
     fn slot(&self, cell: Cell, slot: u32) {

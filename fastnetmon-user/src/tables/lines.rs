@@ -1,15 +1,15 @@
 //! The lines, to be read: sums over all rows.
 //!
-//! **Invariant**: nothing is written here. Loads are relaxed: a word is one writer's and never
-//! torn, and a reading that misses the latest packet sees it next time.
+//! **Invariant**: no line is written here. Loads are relaxed: a word is one writer's and never
+//! torn, and a reading that misses the latest packet sees it next time. Only marks are taken back.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
-use fastnetmon_common::table::WORDS;
+use fastnetmon_common::table::{MARKS, WORDS};
 
-use crate::model::{Class, Direction};
+use crate::model::Direction;
 use crate::tables::{Mapping, Shape};
 
 /// The words of one line, summed over all rows.
@@ -19,14 +19,18 @@ pub type LineWords = [u64; WORDS];
 #[derive(Debug)]
 pub struct Lines {
     mapping: Arc<Mapping>,
+    marks: Arc<Mapping>,
     writers: NonZeroU32,
     slots: u32,
 }
 
 impl Lines {
-    /// Reads `mapping`, which has this shape.
-    pub const fn new(mapping: Arc<Mapping>, shape: Shape) -> Self {
-        Self { mapping, writers: shape.writers, slots: shape.slots }
+    /// Bytes of the marks of both directions.
+    pub const MARK_BYTES: usize = 2 * MARKS as usize;
+
+    /// Reads `mapping`, which has this shape, and `marks`.
+    pub const fn new(mapping: Arc<Mapping>, marks: Arc<Mapping>, shape: Shape) -> Self {
+        Self { mapping, marks, writers: shape.writers, slots: shape.slots }
     }
 
     /// Slots in one row and direction.
@@ -49,13 +53,30 @@ impl Lines {
         })
     }
 
-    /// Adds the digests of the slots from `first` on to `digests`, over all rows: the sum of a line's
-    /// counting words, which is another as soon as anything was counted in it.
-    pub fn digest_into(&self, direction: Direction, first: u32, digests: &mut [u64]) {
-        for row in self.rows(direction, first) {
-            for (digest, line) in digests.iter_mut().zip(row) {
-                for word in line.iter().take(Class::COUNTED) {
-                    *digest = digest.wrapping_add(word.load(Ordering::Relaxed));
+    /// Takes the marks of a direction back. What is added from now on sets them anew, and what was
+    /// added before a mark was set is in the lines, or on its way there from another CPU.
+    pub fn take_marks(&self, direction: Direction, taken: &mut [bool]) {
+        let marks = self.marks.bytes().as_chunks::<{ MARKS as usize }>().0;
+        let marks = marks.get(direction as usize).map_or(&[][..], |marks| marks.as_slice());
+        for (taken, mark) in taken.iter_mut().zip(marks) {
+            *taken = take(mark);
+        }
+        // No line is read before all marks are taken.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The slots from `first` on, summed over all rows.
+    pub fn sum_into(&self, direction: Direction, first: u32, sums: &mut [LineWords]) {
+        let mut rows = self.rows(direction, first);
+        for (sum, line) in sums.iter_mut().zip(rows.next().unwrap_or_default()) {
+            for (sum, word) in sum.iter_mut().zip(line) {
+                *sum = word.load(Ordering::Relaxed);
+            }
+        }
+        for row in rows {
+            for (sum, line) in sums.iter_mut().zip(row) {
+                for (sum, word) in sum.iter_mut().zip(line) {
+                    *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
                 }
             }
         }
@@ -71,4 +92,13 @@ impl Lines {
         }
         sum
     }
+}
+
+fn take(mark: &AtomicU8) -> bool {
+    // Most are not set, and what is only read stays in every CPU's cache.
+    let set = mark.load(Ordering::Relaxed) != 0;
+    if set {
+        mark.store(0, Ordering::Relaxed);
+    }
+    set
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// A mapping that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ impl Mapping {
     /// When the kernel refuses.
     pub fn anonymous(what: &'static str, bytes: usize) -> Result<Self, MappingError> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        Self::map(what, bytes, access, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+        Self::map(what, bytes, access, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
     }
 
     /// The values of a BPF array made with `BPF_F_MMAPABLE`.
@@ -53,8 +53,23 @@ impl Mapping {
         bytes: usize,
         writable: bool,
     ) -> Result<Self, MappingError> {
+        Self::of_part(what, map, 0, bytes, writable)
+    }
+
+    /// Some of them, from a byte that begins a page.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn of_part(
+        what: &'static str,
+        map: BorrowedFd<'_>,
+        first: usize,
+        bytes: usize,
+        writable: bool,
+    ) -> Result<Self, MappingError> {
         let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-        Self::map(what, bytes, access, libc::MAP_SHARED, map.as_raw_fd())
+        let first = libc::off_t::try_from(first).unwrap_or(libc::off_t::MAX);
+        Self::map(what, bytes, access, libc::MAP_SHARED, map.as_raw_fd(), first)
     }
 
     fn map(
@@ -63,11 +78,12 @@ impl Mapping {
         access: i32,
         flags: i32,
         fd: i32,
+        first: libc::off_t,
     ) -> Result<Self, MappingError> {
         // The length of a map's mapping is a whole number of pages.
         let bytes = bytes.next_multiple_of(4096).max(4096);
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, fd, 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, fd, first) };
         match NonNull::new(start.cast::<u8>()) {
             Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, bytes }),
             _ => Err(MappingError { what, bytes, source: io::Error::last_os_error() }),
@@ -79,6 +95,12 @@ impl Mapping {
         // SAFETY: the range is mapped for as long as `self` lives, page-aligned, and every bit
         // pattern is a word; others write it through atomics or as the kernel.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.bytes / 8) }
+    }
+
+    /// The range as bytes.
+    pub const fn bytes(&self) -> &[AtomicU8] {
+        // SAFETY: as for `words`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.bytes) }
     }
 
     /// The range as words of 32 bits.

@@ -32,7 +32,7 @@ pub struct Shape {
     pub slots: u32,
     /// Elements of the directory.
     pub elements: u32,
-    /// Buckets for IPv6 hosts; a power of two.
+    /// Buckets for IPv6 hosts.
     pub buckets: u32,
     /// Seed of the buckets' hash.
     pub seed: u64,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use fastnetmon_common::abi::{Hint, Stranger};
 use fastnetmon_common::directory::INDEX;
-use fastnetmon_common::table::{Limit, Line, Tables, WORDS};
+use fastnetmon_common::table::{Limit, Line, MARKS, NOTES, Tables, WORDS, mark_of};
 
 use crate::model::{Direction, HostId};
 use crate::tables::{Directory, Flags, Limits, Lines, Mapping, MappingError, Parts, Shape};
@@ -29,6 +29,7 @@ pub struct Row {
     number: usize,
     shape: Shape,
     lines: Arc<Mapping>,
+    marks: Arc<Mapping>,
     directory: Directory,
     limits: Limits,
     flags: Flags,
@@ -96,7 +97,7 @@ impl<'a> Tables for &'a Row {
 
     #[inline]
     fn bucket(&self, hash: u32) -> Option<Words<'a>> {
-        let bucket = (hash & (self.shape.buckets - 1)) as usize;
+        let bucket = ((u64::from(hash) * u64::from(self.shape.buckets)) >> 32) as usize;
         self.directory.buckets.words().as_chunks().0.get(bucket).map(Words)
     }
 
@@ -110,6 +111,22 @@ impl<'a> Tables for &'a Row {
         let slots = self.shape.slots as usize;
         let line = (self.number * 2 + direction as usize) * slots + slot as usize;
         self.lines.words().as_chunks().0.get(line).map(Words)
+    }
+
+    #[inline]
+    fn notes(&self) -> Option<Words<'a>> {
+        self.line(Direction::Incoming, NOTES)
+    }
+
+    #[inline]
+    fn stir(&self, direction: Direction, slot: u32) {
+        let marks = self.marks.bytes().as_chunks::<{ MARKS as usize }>().0;
+        let mark = marks.get(direction as usize).and_then(|marks| marks.get(mark_of(slot)));
+        if let Some(mark) = mark
+            && mark.load(Ordering::Relaxed) == 0
+        {
+            mark.store(1, Ordering::Release);
+        }
     }
 
     #[inline]
@@ -136,6 +153,7 @@ pub(super) fn own(shape: Shape) -> Result<(Parts, Vec<Row>), MappingError> {
         map("directory elements", shape.elements as usize * 1024)?,
         map("IPv6 buckets", shape.buckets as usize * 64)?,
     );
+    let marks = map("marks", Lines::MARK_BYTES)?;
     let limits = map("limits", Limits::BYTES)?;
     let flags = map("flag words", shape.slots as usize * 8)?;
     let rows = (0..writers)
@@ -143,6 +161,7 @@ pub(super) fn own(shape: Shape) -> Result<(Parts, Vec<Row>), MappingError> {
             number,
             shape,
             lines: Arc::clone(&lines),
+            marks: Arc::clone(&marks),
             directory: directory.clone(),
             limits: Limits::new(Arc::clone(&limits)),
             flags: Flags::new(Arc::clone(&flags)),
@@ -150,7 +169,7 @@ pub(super) fn own(shape: Shape) -> Result<(Parts, Vec<Row>), MappingError> {
         })
         .collect();
     let parts = Parts {
-        lines: Lines::new(lines, shape),
+        lines: Lines::new(lines, marks, shape),
         directory,
         flags: Flags::new(flags),
         limits: Limits::new(limits),

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use fastnetmon_common::abi::program;
 use fastnetmon_common::class::{Direction, Sides};
 use fastnetmon_common::parse::{Family, parse_ethernet};
-use fastnetmon_common::table::{
-    PACKET_SHIFT, SCRATCH, STRANGERS_TOLD, STRANGERS_UNTOLD, TUNNELLED,
-};
+use fastnetmon_common::table::{NOTES, PACKET_SHIFT, STRANGERS_UNTOLD, TUNNELLED};
 use fastnetmon_user::capture::{Frame, Intake as _, Starts};
 use fastnetmon_user::counters::{Rules, Writer};
 use fastnetmon_user::kernel::{self, Frozen, Gates};
@@ -212,8 +210,8 @@ fn agree(name: &'static str, sides: Sides, decapsulate: bool) {
             let (kernel, engine) =
                 (parts.lines.sum(direction, slot), own.lines.sum(direction, slot));
             // Word 7 is the window, which knows the time, and on which the strangers that are told
-            // depend; the scratch line is the kernel's own.
-            if ![STRANGERS_UNTOLD, STRANGERS_TOLD, SCRATCH].contains(&slot) {
+            // depend; the kernel keeps its notes elsewhere.
+            if ![STRANGERS_UNTOLD, NOTES].contains(&slot) {
                 assert_eq!(kernel[..7], engine[..7], "{name} {direction:?} slot {slot}");
             }
             touched += u32::from(engine[..7].iter().any(|&word| word != 0));

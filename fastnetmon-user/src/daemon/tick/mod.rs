@@ -266,7 +266,8 @@ impl State {
             self.gaps += 1;
             error!(span = ?reading.span, longest = ?self.tick.longest, "A reading came too late to tell speeds; its packets count in the totals only.");
         }
-        self.tick.territory.read(now, reading.gains.iter().map(|gain| gain.host));
+        let lent = self.tick.territory.lent_from();
+        self.tick.territory.read(now, reading.moved_from(lent));
         if !self.watch.is_empty() {
             self.watch.turn(now, |host, direction| reading.of(host, direction));
         }

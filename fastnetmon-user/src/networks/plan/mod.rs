@@ -147,8 +147,7 @@ impl Plan {
     pub fn shape(&self, writers: NonZeroU32, seed: u64) -> Shape {
         let Capacity { elements, residents, .. } = self.capacity;
         // Three keys a bucket, at most half of them in use.
-        let cells = residents / 3 * 2 + 1;
-        let buckets = cells.checked_next_power_of_two().unwrap_or(1 << 31).max(2);
+        let buckets = residents.saturating_mul(2).div_ceil(3).max(1);
         let slots = self.pool().saturating_add(residents);
         Shape { writers, slots, elements: elements + 1, buckets, seed }
     }

@@ -52,6 +52,10 @@ impl Tables for Memory {
     fn line(&self, _: Direction, _: u32) -> Option<NoLine> {
         None
     }
+    fn notes(&self) -> Option<NoLine> {
+        None
+    }
+    fn stir(&self, _: Direction, _: u32) {}
     fn limit(&self, _: Direction, _: u32) -> Limit {
         Limit::default()
     }
