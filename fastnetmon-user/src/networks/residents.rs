@@ -299,10 +299,21 @@ impl Residents {
         u8::try_from(key).ok().map(|key| Cell { bucket, key })
     }
 
+    fn taken(&self, bucket: u32) -> usize {
+        let tenants = self.cells.get(&bucket).copied().unwrap_or_default().tenants;
+        tenants.iter().filter(|&&tenant| tenant != Tenant::Nobody).count()
+    }
+
     /// A cell in the host's first bucket, or in its second; when both are full, one that lives there moves to
     /// its other bucket, and when none can, one that is idle leaves.
     fn room(&mut self, now: Moment, address: u128, moved: &mut Moved) -> Option<Cell> {
-        let buckets = self.buckets(address);
+        let mut buckets = self.buckets(address);
+        // The first is looked at first, so it is better; but the last cell of it is kept for one
+        // that finds its second full, or newcomers would wait for others to move.
+        let [first, second] = buckets.map(|bucket| self.taken(bucket));
+        if first + 1 >= BUCKET_KEYS && second < first {
+            buckets.reverse();
+        }
         if let Some(cell) = buckets.iter().find_map(|&bucket| self.vacancy(bucket)) {
             return Some(cell);
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastnetmon_common::abi::program;
-use fastnetmon_common::table::{PACKET_SHIFT, SCRATCH, STRANGERS_TOLD, STRANGERS_UNTOLD, UNPARSED};
+use fastnetmon_common::table::{NOTES, PACKET_SHIFT, STRANGERS_UNTOLD, UNPARSED};
 use fastnetmon_user::capture::{
     AfPacketEngine, CaptureFile, Engine, Frame, Intake as _, NflogEngine, NflogSettings, Starts,
     Way,
@@ -216,7 +216,7 @@ impl House {
         let mut counts = Counts::new();
         for direction in Direction::BOTH {
             for slot in 0..self.shape.slots {
-                if [STRANGERS_UNTOLD, STRANGERS_TOLD, SCRATCH].contains(&slot) {
+                if [STRANGERS_UNTOLD, NOTES].contains(&slot) {
                     continue;
                 }
                 let [words @ .., _window] = self.lines.sum(direction, slot);
