@@ -71,14 +71,14 @@ impl InMap {
 
 /// Is this packet, which arrives for `host`, to be dropped?
 #[inline(always)]
-pub fn drops_arriving(ctx: &XdpContext, host: Found) -> bool {
-    is_asked(host, GATE_INCOMING) && arriving(ctx.ctx, host.slot) != 0
+pub fn drops_arriving(kernel: &Kernel, ctx: &XdpContext, host: Found) -> bool {
+    is_asked(host, GATE_INCOMING) && arriving(ctx.ctx, kernel.forgotten_number(host.slot)) != 0
 }
 
 /// Is this packet, which `host` sends, to be dropped?
 #[inline(always)]
-pub fn drops_leaving(ctx: &TcContext, host: Found) -> bool {
-    is_asked(host, GATE_OUTGOING) && leaving(ctx.skb.skb, host.slot) != 0
+pub fn drops_leaving(kernel: &Kernel, ctx: &TcContext, host: Found) -> bool {
+    is_asked(host, GATE_OUTGOING) && leaving(ctx.skb.skb, kernel.forgotten_number(host.slot)) != 0
 }
 
 #[inline(always)]
@@ -114,31 +114,32 @@ fn drops<F: Snapshot>(frame: &F, slot: u32, way: Direction) -> bool {
         return false;
     }
     // Read again: what was known of the packet was let go, so that nobody else pays for keeping it.
+    let Some(kernel) = Kernel::here() else { return false };
     let Ok(packet) = parse_ethernet(frame) else { return false };
-    let segments = frame.segments(&packet);
-    let (packets, bytes) = packet.segmented(segments);
-    let is_one = if packets == 1 { packet.bytes } else { 0 };
+    let (mut packets, bytes) = packet.segmented(frame.segments(&packet));
+    if F::SEGMENTED {
+        packets = kernel.forgotten_number(packets);
+    }
     let (end, source) = match way {
         Direction::Incoming => (packet.ends.dst, packet.ends.src),
         Direction::Outgoing => (packet.ends.src, packet.ends.src),
     };
-    // transport (14) | protocol (8) | class (8) from bit 32 on, length below.
+    // transport (14) | protocol (8) | class (8) from bit 32 on.
     let at = packet.transport_at & Payload::MOST;
     let kinds = (u64::from(at) << 48)
         | (u64::from(packet.protocol) << 40)
-        | ((packet.class as u64) << 32)
-        | u64::from(is_one);
+        | ((packet.class as u64) << 32);
     let amount = (u64::from(packets) << 32) | u64::from(bytes);
-    let Some(kernel) = Kernel::here() else { return false };
-    // All ways through the parser are one from here on. What counting noted there is no longer needed.
+    // All ways through the parser are one from here on. What counting noted is needed no longer.
     let [end0, end1, source0, source1, kinds, amount] =
         kernel.forgotten([end[0], end[1], source[0], source[1], kinds, amount]);
+    let (packets, bytes) = ((amount >> 32) as u32, amount as u32);
     let facts = Facts {
         host: [end0, end1],
         source: [source0, source1],
         protocol: (kinds >> 40) as u8,
         class: (kinds >> 32) as u8,
-        bytes: kinds as u32,
+        bytes: if packets == 1 { bytes } else { 0 },
     };
     let ports = || {
         if !has_ports(facts.protocol) {
@@ -155,12 +156,11 @@ fn drops<F: Snapshot>(frame: &F, slot: u32, way: Direction) -> bool {
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let packets = (amount >> 32) as u32;
     if now >= until || rule.passes(now, packets) {
         return false;
     }
     if let Some(line) = kernel.line(way, slot) {
-        line.add(DROPPED, packed(packets, amount as u32));
+        line.add(DROPPED, packed(packets, bytes));
         // Again: a reader may have taken the mark of the packet itself back meanwhile.
         kernel.stir(way, slot);
     }

@@ -58,7 +58,7 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn uplink(ctx: &XdpContext) -> u32 {
     let frame = XdpFrame::new(ctx);
-    let gate = |touched: &Touched| gate::drops_arriving(ctx, touched.destination);
+    let gate = |kernel: &Kernel, touched: &Touched| gate::drops_arriving(kernel, ctx, touched.destination);
     match take(&frame, Sides::Destination, Direction::Incoming, gate, nowhere) {
         Fate::Drop => XDP_DROP,
         Fate::Pass | Fate::Take(_) => XDP_PASS,
@@ -81,7 +81,7 @@ pub fn xdp_mirror(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     let frame = TcFrame::new(&ctx);
-    let gate = |touched: &Touched| gate::drops_leaving(&ctx, touched.source);
+    let gate = |kernel: &Kernel, touched: &Touched| gate::drops_leaving(kernel, &ctx, touched.source);
     match take(&frame, Sides::Source, Direction::Outgoing, gate, nowhere) {
         Fate::Drop => SHOT,
         Fate::Pass | Fate::Take(_) => NEXT,
@@ -109,18 +109,17 @@ fn take<F: Snapshot>(
     frame: &F,
     sides: Sides,
     seen: Direction,
-    gate: impl Fn(&Touched) -> bool,
+    gate: impl Fn(&Kernel, &Touched) -> bool,
     socket: impl Fn() -> Option<u32>,
 ) -> Fate {
     let Some(kernel) = Kernel::here() else { return Fate::Pass };
     match parse_ethernet(frame) {
         Ok(packet) => {
-            let mut segments = frame.segments(&packet);
+            let (mut packets, bytes) = packet.segmented(frame.segments(&packet));
             if F::SEGMENTED {
                 // Elsewhere it is one, and the compiler makes something of that.
-                segments = kernel.forgotten_number(segments);
+                packets = kernel.forgotten_number(packets);
             }
-            let (packets, bytes) = packet.segmented(segments);
             let touched = count(&kernel, &packet, packets, bytes, sides, kernel.window);
             if frozen(&DECAPSULATE) != 0 {
                 let inner = parse_inner(frame, touched.payload);
@@ -131,7 +130,7 @@ fn take<F: Snapshot>(
             match samples::keep(&kernel, frame, touched, socket) {
                 Some(index) => Fate::Take(index),
                 // Last, so that nothing has to be kept while it is asked.
-                None if gate(&touched) => Fate::Drop,
+                None if gate(&kernel, &touched) => Fate::Drop,
                 None => Fate::Pass,
             }
         }
@@ -145,7 +144,7 @@ fn take<F: Snapshot>(
 
 /// A mirror port: there is nothing to be dropped.
 #[inline(always)]
-fn open(_: &Touched) -> bool {
+fn open(_: &Kernel, _: &Touched) -> bool {
     false
 }
 
