@@ -126,9 +126,8 @@ fn drops<F: Snapshot>(frame: &F, slot: u32, way: Direction) -> bool {
     };
     // transport (14) | protocol (8) | class (8) from bit 32 on.
     let at = packet.transport_at & Payload::MOST;
-    let kinds = (u64::from(at) << 48)
-        | (u64::from(packet.protocol) << 40)
-        | ((packet.class as u64) << 32);
+    let kinds =
+        (u64::from(at) << 48) | (u64::from(packet.protocol) << 40) | ((packet.class as u64) << 32);
     let amount = (u64::from(packets) << 32) | u64::from(bytes);
     // All ways through the parser are one from here on. What counting noted is needed no longer.
     let [end0, end1, source0, source1, kinds, amount] =

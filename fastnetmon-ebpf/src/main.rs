@@ -58,7 +58,8 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn uplink(ctx: &XdpContext) -> u32 {
     let frame = XdpFrame::new(ctx);
-    let gate = |kernel: &Kernel, touched: &Touched| gate::drops_arriving(kernel, ctx, touched.destination);
+    let gate =
+        |kernel: &Kernel, touched: &Touched| gate::drops_arriving(kernel, ctx, touched.destination);
     match take(&frame, Sides::Destination, Direction::Incoming, gate, nowhere) {
         Fate::Drop => XDP_DROP,
         Fate::Pass | Fate::Take(_) => XDP_PASS,
@@ -81,7 +82,8 @@ pub fn xdp_mirror(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     let frame = TcFrame::new(&ctx);
-    let gate = |kernel: &Kernel, touched: &Touched| gate::drops_leaving(kernel, &ctx, touched.source);
+    let gate =
+        |kernel: &Kernel, touched: &Touched| gate::drops_leaving(kernel, &ctx, touched.source);
     match take(&frame, Sides::Source, Direction::Outgoing, gate, nowhere) {
         Fate::Drop => SHOT,
         Fate::Pass | Fate::Take(_) => NEXT,

@@ -96,15 +96,20 @@ fn armed(host: Found) -> u32 {
 }
 
 #[inline(always)]
-pub fn copy<F: Snapshot>(kernel: &Kernel, frame: &F, host: Found, direction: Direction, armed: bool) {
+pub fn copy<F: Snapshot>(
+    kernel: &Kernel,
+    frame: &F,
+    host: Found,
+    direction: Direction,
+    armed: bool,
+) {
     let Some(mut room) = SAMPLES.reserve::<Sample>(0) else {
         lost(kernel, SAMPLES_LOST);
         return;
     };
     let sample = room.as_mut_ptr();
     let wire_len = frame.wire_len();
-    let mut captured =
-        if wire_len < SAMPLE_BYTES as u32 { wire_len } else { SAMPLE_BYTES as u32 };
+    let mut captured = if wire_len < SAMPLE_BYTES as u32 { wire_len } else { SAMPLE_BYTES as u32 };
     // SAFETY: registers only. 1..=256 in a form the verifier can follow: the compiler would fold
     // a mask of its own away, and the helper refuses a length that may be zero.
     unsafe { asm!("{0} += -1", "{0} &= 255", "{0} += 1", inlateout(reg) captured) };
