@@ -44,10 +44,10 @@ pub(crate) fn tool(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// What the agent is made of, as CycloneDX.
+/// What the agent is made of, as `CycloneDX`.
 pub(super) fn bill_of_materials(root: &Path, out: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let made = root.join("fastnetmon-user/fastnetmon.cdx.json");
-    let mut command = started(&tool("cargo-cyclonedx")?, root, epoch)?;
+    let mut command = started(&tool("cargo-cyclonedx")?, root, epoch);
     command.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--quiet"]);
     command.args(["--override-filename", "fastnetmon.cdx", "--manifest-path"]);
     command.arg(root.join("fastnetmon-user/Cargo.toml"));
@@ -61,7 +61,7 @@ pub(super) fn bill_of_materials(root: &Path, out: &Path, epoch: u64) -> anyhow::
 pub(super) fn deb(root: &Path, out: &Path, stage: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let package = out.join(format!("fastnetmon_{VERSION}-1_amd64.deb"));
     remove_old(&package)?;
-    let mut command = started(&tool("cargo-deb")?, root, epoch)?;
+    let mut command = started(&tool("cargo-deb")?, root, epoch);
     command.args(["deb", "--no-build", "--no-strip", "--package", "fastnetmon-user", "--output"]);
     command.arg(&package).env("STAGE", stage);
     process::run(&mut command)?;
@@ -72,7 +72,7 @@ pub(super) fn deb(root: &Path, out: &Path, stage: &Path, epoch: u64) -> anyhow::
 pub(super) fn rpm(root: &Path, out: &Path, _stage: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let package = out.join(format!("fastnetmon-{VERSION}-1.x86_64.rpm"));
     remove_old(&package)?;
-    let mut command = started(&tool("cargo-generate-rpm")?, root, epoch)?;
+    let mut command = started(&tool("cargo-generate-rpm")?, root, epoch);
     command.args(["generate-rpm", "--package", "fastnetmon-user", "--auto-req", "builtin"]);
     command.arg("--source-date").arg(epoch.to_string()).arg("--output").arg(&package);
     process::run(&mut command)?;
@@ -108,11 +108,11 @@ fn remove_old(package: &Path) -> anyhow::Result<()> {
 }
 
 /// A cargo subcommand, as cargo would start it.
-fn started(program: &Path, root: &Path, epoch: u64) -> anyhow::Result<Command> {
+fn started(program: &Path, root: &Path, epoch: u64) -> Command {
     let mut command = Command::new(program);
     process::forget_outer_cargo(&mut command);
     let cargo: OsString = build::cargo(root).get_program().to_owned();
     command.current_dir(root).env("CARGO", cargo);
     command.env("SOURCE_DATE_EPOCH", epoch.to_string());
-    Ok(command)
+    command
 }

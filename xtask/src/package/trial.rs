@@ -26,9 +26,8 @@ use crate::scene;
 /// Installs and tries all of them.
 pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
     let out = root.join("target/package");
-    let system = smallest_system(&out)?;
     if let Some(deb) = &packages.deb {
-        let root = Root::new(&out.join("root-deb"), &system)?;
+        let root = Root::new(&out.join("root-deb"), &smallest_system(&out)?)?;
         root.bring(deb, "tmp/fastnetmon.deb")?;
         process::run(root.command("apt-get").args([
             "install",
@@ -47,7 +46,7 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
         ensure!(!left, "the package left files behind when it was purged");
     }
     if let Some(rpm) = &packages.rpm {
-        let root = Root::new(&out.join("root-rpm"), &system)?;
+        let root = Root::new(&out.join("root-rpm"), &smallest_system(&out)?)?;
         root.bring(rpm, "tmp/fastnetmon.rpm")?;
         // Debian's libraries are no packages to rpm; that they are there is seen when it starts.
         process::run(Command::new("rpm").arg("--root").arg(&root.path).args([
