@@ -54,6 +54,8 @@ pub mod map {
     pub const FLAGS: &str = "FLAGS";
     /// Rules of what is dropped, see [`gate`](crate::gate).
     pub const RULES: &str = "RULES";
+    /// Rules of what is not counted, in one element, see [`ignore`](crate::ignore).
+    pub const IGNORES: &str = "IGNORES";
     /// Ring of [`Hint`](super::Hint).
     pub const HINTS: &str = "HINTS";
     /// Ring of [`Sample`](super::Sample).
@@ -109,6 +111,8 @@ pub mod global {
     /// Which ways the gate looks: [`GATE_INCOMING`](super::GATE_INCOMING),
     /// [`GATE_OUTGOING`](super::GATE_OUTGOING); 0: nothing is ever dropped.
     pub const GATE: &str = "GATE";
+    /// Rules of what is not counted; 0: nobody looks for them.
+    pub const IGNORING: &str = "IGNORING";
     /// 1: the kernel has `bpf_xdp_load_bytes` (Linux 5.18).
     pub const LOAD_BYTES: &str = "LOAD_BYTES";
     /// Seed of the hash of the buckets.

@@ -46,6 +46,8 @@ pub const PADDING: u32 = 3;
 /// House line of what tunnels carried for our hosts: on their lines beside the tunnel's own
 /// packets, so the totals leave it out.
 pub const TUNNELLED: u32 = 4;
+/// House line of what a rule has us not count, see [`ignore`](crate::ignore).
+pub const IGNORED: u32 = 5;
 /// House line of the first reason for refusal; the others follow.
 pub const UNPARSED: u32 = 8;
 /// House line of samples that found their ring full.

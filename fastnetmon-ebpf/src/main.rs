@@ -19,6 +19,7 @@
 mod bench;
 mod frame;
 mod gate;
+mod ignore;
 mod maps;
 mod samples;
 mod sockets;
@@ -57,6 +58,9 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn uplink(ctx: &XdpContext) -> u32 {
+    if ignore::ignores_arriving(ctx) {
+        return XDP_PASS;
+    }
     let frame = XdpFrame::new(ctx);
     let gate =
         |kernel: &Kernel, touched: &Touched| gate::drops_arriving(kernel, ctx, touched.destination);
@@ -70,6 +74,9 @@ fn uplink(ctx: &XdpContext) -> u32 {
 #[xdp]
 #[inline(always)]
 pub fn xdp_mirror(ctx: XdpContext) -> u32 {
+    if ignore::ignores_arriving(&ctx) {
+        return XDP_PASS;
+    }
     let frame = XdpFrame::new(&ctx);
     match take(&frame, Sides::Both, Direction::Incoming, open, || sockets::of(&ctx)) {
         Fate::Take(index) => sockets::redirect(index),
@@ -81,6 +88,9 @@ pub fn xdp_mirror(ctx: XdpContext) -> u32 {
 #[classifier]
 #[inline(always)]
 pub fn tc_egress(ctx: TcContext) -> i32 {
+    if ignore::ignores_leaving(&ctx) {
+        return NEXT;
+    }
     let frame = TcFrame::new(&ctx);
     let gate =
         |kernel: &Kernel, touched: &Touched| gate::drops_leaving(kernel, &ctx, touched.source);

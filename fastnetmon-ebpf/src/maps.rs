@@ -8,6 +8,7 @@
 //! | `LINES` | `rows × 2 × slots` lines | programs | agent |
 //! | `FLAGS` | one word a slot | both | both |
 //! | `RULES` | one rule a host that is dropped | agent, what is spent: programs | programs |
+//! | `IGNORES` | one element: 64 rules of what is not counted | agent | programs |
 //! | `HINTS`, `SAMPLES`, `STRANGERS` | rings | programs | agent |
 //! | `SOCKETS`, `QUEUES` | 256 AF_XDP sockets, and which queue each waits at | agent | programs |
 //!
@@ -18,6 +19,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, RingBuf, XskMap};
 use fastnetmon_common::abi::{MOST_SOCKETS, roots};
 use fastnetmon_common::gate::RULE_WORDS;
+use fastnetmon_common::ignore;
 use fastnetmon_common::table::{Limit, MARKS};
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h, since 5.5).
@@ -55,6 +57,10 @@ pub struct Words(pub [u64; 8]);
 #[repr(C, align(64))]
 pub struct RuleWords(pub [u64; RULE_WORDS]);
 
+/// All rules of what is not counted, in one piece.
+#[repr(C, align(64))]
+pub struct Ignores(pub [u64; ignore::MOST_RULES as usize * ignore::RULE_WORDS]);
+
 #[map]
 pub static ROOTS: Array<Roots> = Array::with_max_entries(1, MMAPABLE);
 #[map]
@@ -67,6 +73,8 @@ pub static LINES: Array<Words> = Array::with_max_entries(1, MMAPABLE);
 pub static FLAGS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static RULES: Array<RuleWords> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+pub static IGNORES: Array<Ignores> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static HINTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]

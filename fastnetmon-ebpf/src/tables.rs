@@ -28,6 +28,8 @@ pub static DECAPSULATE: u32 = 0;
 #[unsafe(no_mangle)]
 pub static GATE: u32 = 0;
 #[unsafe(no_mangle)]
+pub static IGNORING: u32 = 0;
+#[unsafe(no_mangle)]
 pub static LOAD_BYTES: u32 = 0;
 #[unsafe(no_mangle)]
 static SEED: u64 = 0;

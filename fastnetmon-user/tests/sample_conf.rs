@@ -6,6 +6,7 @@ mod tests {
     use std::path::Path;
 
     use fastnetmon_user::daemon::Settings;
+    use fastnetmon_user::networks::IgnoreRule;
     use fastnetmon_user::verdicts::{Group, Thresholds};
 
     const SAMPLE: &str = include_str!("../../fastnetmon.conf");
@@ -92,6 +93,10 @@ mod tests {
         assert!(ban.is_some() && ban_time_secs.is_some() && dry_run.is_some());
         assert!(actions.is_some() && script.is_some());
         assert!([thresholds, prefix, sum].iter().all(|ways| ways.is_some()));
+        let [rule] = &settings.ignore.iter().collect::<Vec<_>>()[..] else { panic!("one rule") };
+        let IgnoreRule { source, protocol, source_port, target_port, comment } = rule;
+        assert!(source.is_some() && protocol.is_some() && comment.is_some());
+        assert!(source_port.is_some() && target_port.is_some());
     }
 
     #[test]

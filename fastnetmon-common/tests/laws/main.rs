@@ -6,6 +6,7 @@
 //! | `link`, `network` | each rule of the parser, one table each |
 //! | `differential` | an independent decoder reads mutated frames the same way |
 //! | `directory` | an address finds its slot, and no other address does |
+//! | `ignore` | a rule matches what its bits say, and never what cannot be read |
 //! | `table` | each frame is added exactly once to what totals are made of |
 //! | `window` | a hint is raised once a window; a spray of strangers is no spray of events |
 //!
@@ -15,6 +16,7 @@
 mod differential;
 mod directory;
 mod frames;
+mod ignore;
 mod layout;
 mod link;
 mod naive;

@@ -221,7 +221,11 @@ fn sentences(status: &control::Status) -> String {
         let control::Traffic { packets, bytes, pps, bps } = traffic;
         lines.push(format!("{name:9} {packets} packets, {bytes} bytes, {pps} pps, {bps} bps"));
     }
-    let control::Packets { received, dropped, unparsed, .. } = packets;
+    let control::Packets { received, dropped, unparsed, ignored_packets, ignored_bytes, .. } =
+        packets;
+    if *ignored_packets > 0 {
+        lines.push(format!("ignored   {ignored_packets} packets, {ignored_bytes} bytes"));
+    }
     lines.push(format!(
         "packets   {received} received, {dropped} dropped, {} unparsed (short {}, not_ip {}, \
          version {}, nested {}, arp {})",

@@ -84,7 +84,9 @@ impl Bench {
             load_bytes: support.load_bytes,
             gate: Gates::NONE,
         };
-        let (object, parts, ..) = kernel::load(frozen).map_err(|error| input(&error))?;
+        let ignores = networks::Ignores::of(&settings.ignore);
+        let (object, parts, ..) =
+            kernel::load_ignoring(frozen, &ignores).map_err(|error| input(&error))?;
         let counters = Counters::new(vec![parts.lines], clock::now());
         let territory = Territory::new(
             guarded.ours,
@@ -148,13 +150,22 @@ fn counted(reading: &Reading, territory: &Territory) -> String {
             }
         }
     }
-    let House { other, internal_incoming, internal_outgoing, mirrored, unparsed, padding, .. } =
-        reading.house;
+    let House {
+        other,
+        internal_incoming,
+        internal_outgoing,
+        mirrored,
+        ignored,
+        unparsed,
+        padding,
+        ..
+    } = reading.house;
     for (name, tally) in [
         ("internal", internal_incoming),
         ("internal", internal_outgoing),
         ("internal", mirrored),
         ("other", other),
+        ("ignored", ignored),
     ] {
         if !tally.is_zero() {
             words.push(format!("{name}, {} bytes", tally.bytes));

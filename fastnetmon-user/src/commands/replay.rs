@@ -177,6 +177,10 @@ fn text(read: &Read, outcome: &Outcome, top: usize) -> String {
         let Tally { packets, bytes } = channel.total;
         let _infallible = writeln!(text, "{name:<9} {packets} packets, {bytes} bytes");
     }
+    let Tally { packets, bytes } = totals.ignored;
+    if packets > 0 {
+        let _infallible = writeln!(text, "ignored   {packets} packets, {bytes} bytes");
+    }
     let unparsed: Vec<String> = Unparsed::ALL
         .into_iter()
         .zip(totals.unparsed)
@@ -264,6 +268,7 @@ fn document(read: &Read, outcome: &Outcome, top: usize) -> Value {
             "outgoing": tally(totals.outgoing.total),
             "internal": tally(totals.internal.total),
             "other": tally(totals.other.total),
+            "ignored": tally(totals.ignored),
         },
         "unparsed": unparsed,
         "loudest": { "incoming": talkers(0), "outgoing": talkers(1) },

@@ -236,6 +236,12 @@ pub struct Packets {
     pub unparsed: Unparsed,
     /// Bytes that frames carry beyond their IP packet.
     pub padding_bytes: u64,
+    /// Packets that a rule of `[[ignore]]` matches: received, and counted for nobody.
+    #[serde(default)]
+    pub ignored_packets: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub ignored_bytes: u64,
     /// Packets of banned hosts that were taken from a mirror port.
     #[serde(default)]
     pub redirected: u64,

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use fastnetmon_common::table::{
-    BLOCK, DROPPED, HINTS_LOST, INTERNAL, MARKS, MIRRORED, OTHER, PACKET_SHIFT, PADDING,
+    BLOCK, DROPPED, HINTS_LOST, IGNORED, INTERNAL, MARKS, MIRRORED, OTHER, PACKET_SHIFT, PADDING,
     SAMPLES_LOST, STIRRED, STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WORDS, gained, mark_of,
 };
 
@@ -97,6 +97,8 @@ pub struct House {
     pub tunnelled_incoming: Tally,
     /// What tunnels carried from our hosts.
     pub tunnelled_outgoing: Tally,
+    /// What a rule has us not count for anybody.
+    pub ignored: Tally,
     /// What could not be read, by reason.
     pub unparsed: [Tally; Unparsed::REASONS],
     /// Frames that carry more than their IP packet, and by how many bytes.
@@ -328,6 +330,7 @@ impl House {
             (MIRRORED, _) => self.mirrored += total,
             (TUNNELLED, Direction::Incoming) => self.tunnelled_incoming += total,
             (TUNNELLED, Direction::Outgoing) => self.tunnelled_outgoing += total,
+            (IGNORED, _) => self.ignored += total,
             (PADDING, _) => self.padding += total,
             (SAMPLES_LOST, _) => self.samples_lost += total.packets,
             (HINTS_LOST, _) => self.hints_lost += total.packets,

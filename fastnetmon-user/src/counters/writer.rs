@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use fastnetmon_common::abi::{Hint, Stranger};
 use fastnetmon_common::directory::{FLAGGED, Found};
+use fastnetmon_common::ignore::{count_ignored, facts, matches, with_ports};
 use fastnetmon_common::parse::{parse_ethernet, parse_inner, parse_ip, parse_typed};
 use fastnetmon_common::table::{Touched, count, count_inner, sparse, unparsed};
 use fastnetmon_common::wire::Captured;
@@ -19,6 +20,7 @@ use fastnetmon_common::wire::Captured;
 use crate::capture::{Frame, Intake, Sample, Starts};
 use crate::counters::Evidence;
 use crate::model::{Direction, HostId, Moment, Seen, Sides};
+use crate::networks::Ignores;
 use crate::tables::{Notice, Row};
 
 /// The intake of an engine.
@@ -35,6 +37,7 @@ pub struct Writer {
 struct Counting {
     row: Row,
     rules: Rules,
+    ignores: Ignores,
 }
 
 /// How frames are counted beyond their own addresses.
@@ -60,7 +63,17 @@ impl Writer {
     #[must_use]
     pub fn counting(self, mut row: Row, rules: Rules) -> Self {
         row.notify(self.notices.clone());
-        Self { counting: Some(Counting { row, rules }), ..self }
+        let ignores = Ignores::default();
+        Self { counting: Some(Counting { row, rules, ignores }), ..self }
+    }
+
+    /// Does not count what these rules match.
+    #[must_use]
+    pub fn ignoring(mut self, ignores: Ignores) -> Self {
+        if let Some(counting) = &mut self.counting {
+            counting.ignores = ignores;
+        }
+        self
     }
 
     fn tell(&self, notice: Notice) {
@@ -114,9 +127,18 @@ impl Counting {
             Starts::Ip => parse_ip(&captured, 0),
             Starts::Typed(ethertype) => parse_typed(&captured, ethertype),
         };
+        let leaves = matches!(sides, Sides::Source);
+        let seen = if leaves { Direction::Outgoing } else { Direction::Incoming };
         match parsed {
             Ok(packet) => {
                 let (packets, bytes) = packet.segmented(packet.segments(frame.piece));
+                let ignoring = self.ignores.number();
+                if ignoring > 0
+                    && matches(&self.ignores, ignoring, &with_ports(&captured, facts(&packet)))
+                {
+                    count_ignored(&row, packet.class as u64, seen, packets, bytes);
+                    return None;
+                }
                 let touched = count(&row, &packet, packets, bytes, sides, window);
                 if self.rules.decapsulate {
                     let inner = parse_inner(&captured, touched.payload);
@@ -127,8 +149,6 @@ impl Counting {
                 self.wants(touched)
             }
             Err(why) => {
-                let leaves = matches!(sides, Sides::Source);
-                let seen = if leaves { Direction::Outgoing } else { Direction::Incoming };
                 unparsed(&row, why, seen, 1, captured.wire_len);
                 None
             }
@@ -176,11 +196,11 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
-    use fastnetmon_common::table::gained;
+    use fastnetmon_common::table::{IGNORED, gained, packed};
 
     use super::*;
     use crate::model::Prefix;
-    use crate::networks::{Plan, PrefixSet, Territory};
+    use crate::networks::{IgnoreRule, Plan, PrefixSet, Territory};
     use crate::tables::{Lines, own};
 
     const HOST: [u8; 4] = [192, 0, 2, 7];
@@ -279,6 +299,29 @@ mod tests {
         assert_eq!(house.evidence.collected(house.host), Some((9, 100)));
         assert_eq!(house.counted(Direction::Incoming), (45, 45 * 46));
         assert_eq!(house.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_a_rule_matches_is_counted_for_nobody_and_kept_for_no_dump() {
+        let rules = "source = \"203.0.113.9\"\nsource_port = 53\n";
+        let rule: IgnoreRule = toml::from_str(rules).unwrap();
+        let mut house = house(1);
+        let ignores = Ignores::of(&vec![rule].try_into().unwrap());
+        house.writer = house.writer.ignoring(ignores);
+        house.territory.arm(house.host, HOST.into(), 5);
+        let line = |house: &House, direction| house.lines.sum(direction, IGNORED)[..6].to_vec();
+        house.show(Sides::Destination, &udp(WORLD, HOST, 1400), 1400, 0);
+        assert_eq!(house.counted(Direction::Incoming), (0, 0));
+        assert_eq!(line(&house, Direction::Incoming)[2], packed(1, 1400));
+        let now = Moment::after_boot(Duration::from_secs(9));
+        house.evidence.arm(now, &[(house.host, HOST.into())], 100);
+        assert_eq!(house.evidence.collected(house.host), Some((0, 100)));
+        // As its segments, where offload will cut it.
+        house.show(Sides::Source, &udp(WORLD, HOST, 3028), 3028, 1000);
+        assert_eq!(line(&house, Direction::Outgoing)[2], packed(3, 3000 + 3 * 28));
+        // Another source.
+        house.show(Sides::Destination, &udp([203, 0, 113, 8], HOST, 500), 500, 0);
+        assert_eq!(house.counted(Direction::Incoming), (1, 500));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::daemon::hints::Hints;
 use crate::daemon::{Settings, StartError, clock, drops, privileges};
 use crate::kernel::{self, ANY, Attached, Egress, Frozen, Gate, Mode, Port, Role, Support};
 use crate::model::Moment;
-use crate::networks::{Plan, PrefixSet, Territory};
+use crate::networks::{Ignores, Plan, PrefixSet, Territory};
 use crate::tables::{self, Entry, Parts, Row, Shape};
 
 /// An engine and the tables it counts in.
@@ -112,13 +112,15 @@ fn in_kernel(
     for remark in support.remarks() {
         warn!("{remark}");
     }
-    let (mut object, mut parts, rings) = kernel::load(Frozen {
+    let frozen = Frozen {
         shape: laid_out.shape,
         sparse_every: capture.sparse_every,
         decapsulate: capture.decapsulate,
         load_bytes: support.load_bytes,
         gate: drops::gates(settings),
-    })?;
+    };
+    let ignores = Ignores::of(&settings.ignore);
+    let (mut object, mut parts, rings) = kernel::load_ignoring(frozen, &ignores)?;
     if settings.xdp_drop.outgoing && egress(capture.egress, support) == Egress::Clsact {
         return Err(StartError::DropByFilter);
     }

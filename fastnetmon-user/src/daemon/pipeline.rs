@@ -330,7 +330,9 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
                 sparse_every: settings.capture.sparse_every,
                 decapsulate: settings.capture.decapsulate,
             };
-            let writers = rows.into_iter().map(|row| writer().counting(row, rules)).zip(rings);
+            let ignores = networks::Ignores::of(&settings.ignore);
+            let counting = |row| writer().counting(row, rules).ignoring(ignores.clone());
+            let writers = rows.into_iter().map(counting).zip(rings);
             captures = match own {
                 Own::AfPacket(engines) => look_all(&end, &stopping, engines, writers)?,
                 Own::Pcap(engines) => look_all(&end, &stopping, engines, writers)?,

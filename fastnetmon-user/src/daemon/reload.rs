@@ -25,8 +25,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const TOLD: usize = 20;
 
 /// Sections that are applied as a whole.
-const SECTIONS: [&str; 7] =
-    ["thresholds", "ban", "group", "ignore", "notify", "webhook", "attack_log"];
+const SECTIONS: [&str; 6] = ["thresholds", "ban", "group", "notify", "webhook", "attack_log"];
 
 /// Keys of other sections that are.
 const KEYS: [(&str, &str); 2] = [("networks", "list"), ("networks", "whitelist")];
@@ -144,6 +143,7 @@ struct Merged {
 }
 
 fn merge(before: &Settings, wanted: &Settings) -> Result<Merged, String> {
+    let ignore = before.ignore.clone();
     let table = |settings: &Settings| Table::try_from(settings).map_err(|error| error.to_string());
     let (before, mut wanted) = (table(before)?, table(wanted)?);
     let (old, new) = (flat(&before), flat(&wanted));
@@ -175,7 +175,10 @@ fn merge(before: &Settings, wanted: &Settings) -> Result<Merged, String> {
         }
         *value = kept;
     }
-    let settings = wanted.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+    let mut settings: Settings =
+        wanted.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+    // Without rules the list is not written at all, so it is neither kept nor left out above.
+    settings.ignore = ignore;
     Ok(Merged { settings, changes, restart })
 }
 
@@ -297,6 +300,15 @@ mod tests {
             ],
             "[networks]\nlist = \"b\"\nipv6_hosts = 5\n[control]\nsocket = \"s\"\n",
         );
+    }
+
+    #[test]
+    fn rules_of_what_is_ignored_stay_until_a_restart_and_so_do_none() {
+        let rules = "[[ignore]]\nprotocol = 6\n";
+        let more = "[[ignore]]\nprotocol = 6\n[[ignore]]\nsource_port = 53\n";
+        check("", rules, &[], &["ignore[0].protocol: nothing stays until a restart"], "");
+        check(rules, "", &[], &["ignore[0].protocol: \"tcp\" stays until a restart"], rules);
+        check(rules, more, &[], &["ignore[1].source_port: nothing stays until a restart"], rules);
     }
 
     #[test]

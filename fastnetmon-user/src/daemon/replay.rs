@@ -111,7 +111,8 @@ impl Replay {
         let mut writer =
             Writer::new(Arc::<Evidence>::default(), notices, Arc::<AtomicU64>::default());
         if let Some(row) = rows.into_iter().next() {
-            writer = writer.counting(row, rules);
+            let ignores = networks::Ignores::of(&settings.ignore);
+            writer = writer.counting(row, rules).ignoring(ignores);
         }
         let tick = settings.capture.tick_ms.duration();
         Ok(Self {

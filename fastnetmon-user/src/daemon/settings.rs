@@ -33,6 +33,9 @@ pub struct Settings {
     /// Who has rules of its own.
     #[serde(skip_serializing_if = "verdicts::GroupSettings::is_empty")]
     pub group: verdicts::GroupSettings,
+    /// What is not counted.
+    #[serde(skip_serializing_if = "networks::IgnoreSettings::is_empty")]
+    pub ignore: networks::IgnoreSettings,
     /// Whom to tell.
     pub notify: actions::Settings,
     /// What the kernel drops.
@@ -202,6 +205,8 @@ mod tests {
         check("[webhook]\nattempts = 0\n", "`attempts` is 0: it can be 1 to 1000");
         check("[attack_log]\nkeep = 0\n", "conf:2: ");
         check("[screen]\nfile = \"a.dat\"\n", "`a.dat` does not begin with `/`");
+        check("[log]\n\n[[ignore]]\ncomment = \"all\"\n", "conf:3: ");
+        check("[[ignore]]\ncomment = \"all\"\n", "would ignore every packet: give `source`");
         check("ban = 5\n", "conf:1: ");
         check("[ban\n", "conf:1: ");
     }

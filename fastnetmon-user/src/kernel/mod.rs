@@ -28,6 +28,7 @@ pub use self::ports::{
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};
 pub use self::support::Support;
+use crate::networks::Ignores;
 use crate::tables::Parts;
 
 /// Where XDP runs.
@@ -92,7 +93,18 @@ pub fn possible_cpus() -> Result<NonZeroU32, KernelError> {
 /// # Errors
 /// When the kernel refuses; the error says what it lacks.
 pub fn load(frozen: Frozen) -> Result<(Object, Parts, Rings), KernelError> {
-    let mut object = Object::load(frozen)?;
+    load_ignoring(frozen, &Ignores::default())
+}
+
+/// As [`load`]; what these rules match is not counted.
+///
+/// # Errors
+/// As there.
+pub fn load_ignoring(
+    frozen: Frozen,
+    ignores: &Ignores,
+) -> Result<(Object, Parts, Rings), KernelError> {
+    let mut object = Object::load(frozen, ignores)?;
     // Before the rings are taken out of the object: a program cannot be loaded without its maps.
     object.load_programs()?;
     let parts = object.parts()?;

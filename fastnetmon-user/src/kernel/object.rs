@@ -5,6 +5,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, RingBuf, XskMap};
@@ -17,6 +18,7 @@ use fastnetmon_common::abi::{
 use fastnetmon_common::gate::RULE_WORDS;
 
 use crate::kernel::{Gate, Gates, KernelError, Rings, Sockets};
+use crate::networks::Ignores;
 use crate::tables::{Directory, Flags, Limits, Lines, Mapping, Parts, Shape};
 
 static BYTES: &[u8] = aya::include_bytes_aligned!(env!("FASTNETMON_OBJECT"));
@@ -52,13 +54,14 @@ impl Object {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn load(frozen: Frozen) -> Result<Self, KernelError> {
+    pub fn load(frozen: Frozen, ignores: &Ignores) -> Result<Self, KernelError> {
         let found = frozen.shape.writers.get();
         if found > MOST_CPUS {
             return Err(KernelError::TooManyCpus { found, most: MOST_CPUS });
         }
         let hz = jiffies_per_second()?;
-        let mut object = Self::load_with(frozen, window_shift(hz))?;
+        let mut object = Self::load_with(frozen, window_shift(hz), ignores.number())?;
+        object.write(ignores)?;
         let found = object.run_bare(program::ABI)?;
         if found != ABI_VERSION {
             return Err(KernelError::Version { found, expected: ABI_VERSION });
@@ -66,7 +69,7 @@ impl Object {
         Ok(object)
     }
 
-    fn load_with(frozen: Frozen, window_shift: u32) -> Result<Self, KernelError> {
+    fn load_with(frozen: Frozen, window_shift: u32, ignoring: u32) -> Result<Self, KernelError> {
         let Frozen { shape, sparse_every, decapsulate, load_bytes, gate } = frozen;
         let (decapsulate, load_bytes) = (u32::from(decapsulate), u32::from(load_bytes));
         let looked_at = match gate {
@@ -84,6 +87,7 @@ impl Object {
             .override_global(global::LOAD_BYTES, &load_bytes, true)
             .override_global(global::SEED, &shape.seed, true)
             .override_global(global::GATE, &looked_at, true)
+            .override_global(global::IGNORING, &ignoring, true)
             .map_max_entries(map::LINES, lines)
             .map_max_entries(map::T2, shape.elements)
             .map_max_entries(map::BUCKETS, shape.buckets)
@@ -92,6 +96,19 @@ impl Object {
             .load(BYTES)
             .map_err(refused)?;
         Ok(Self { ebpf, shape, gate })
+    }
+
+    /// Writes down what is not counted, before anything is attached.
+    fn write(&self, ignores: &Ignores) -> Result<(), KernelError> {
+        let words = ignores.words();
+        if words.is_empty() {
+            return Ok(());
+        }
+        let map = self.part(map::IGNORES, 0, size_of_val(words), true)?;
+        for (place, &word) in map.words().iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The tables behind the maps.
@@ -293,6 +310,7 @@ fn jiffies_per_second() -> Result<u32, KernelError> {
         Shape { writers: std::num::NonZeroU32::MIN, slots: 256, elements: 1, buckets: 1, seed: 0 };
     let mut object = Object::load_with(
         Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE },
+        0,
         0,
     )?;
     let span = Duration::from_millis(48);

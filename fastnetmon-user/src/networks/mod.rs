@@ -9,6 +9,7 @@
 
 mod files;
 mod groups;
+mod ignored;
 mod names;
 mod openvz;
 mod plan;
@@ -20,6 +21,9 @@ mod wards;
 
 pub use self::files::{Guarded, NetworksError, Remark, read, read_containers};
 pub use self::groups::{Belonging, GroupId, Groups, Tenants};
+pub use self::ignored::{
+    IgnoreRule, IgnoreSettings, IgnoreWords, IgnoredProtocol, IgnoredSource, Ignores,
+};
 pub use self::names::Names;
 pub use self::plan::{Capacity, Occupant, Plan, PlanError};
 pub use self::prefixes::{Covered, PrefixSet};

@@ -58,6 +58,8 @@ pub struct Totals {
     pub dropped: Channel,
     /// Frames without an IP header that can be read, by reason.
     pub unparsed: [Tally; Unparsed::REASONS],
+    /// What a rule has us not count for anybody.
+    pub ignored: Tally,
     /// Frames that carry more than their IP packet.
     pub padding: Tally,
     /// Samples that found their ring full.
@@ -73,7 +75,9 @@ impl Totals {
     pub fn received(&self) -> u64 {
         let channels = [self.incoming, self.outgoing, self.internal, self.other];
         let counted: u64 = channels.iter().map(|channel| channel.total.packets).sum();
-        counted + self.unparsed.iter().map(|tally| tally.packets).sum::<u64>()
+        counted
+            + self.ignored.packets
+            + self.unparsed.iter().map(|tally| tally.packets).sum::<u64>()
     }
 }
 
@@ -297,6 +301,7 @@ impl RateTable {
             mirrored,
             tunnelled_incoming,
             tunnelled_outgoing,
+            ignored,
             unparsed,
             padding,
             samples_lost,
@@ -319,6 +324,7 @@ impl RateTable {
         for (total, new) in totals.unparsed.iter_mut().zip(unparsed) {
             *total += new;
         }
+        totals.ignored += ignored;
         totals.padding += padding;
         totals.samples_lost += samples_lost;
         totals.hints_lost += hints_lost;

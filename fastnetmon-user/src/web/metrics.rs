@@ -159,6 +159,11 @@ impl Page {
             .collect();
         let help = "Frames that could not be read, by reason";
         counters(encoder, "fastnetmon_unparsed_packets", help, unparsed)?;
+        let ignored = report.totals.ignored;
+        let help = "Packets that a rule has us not count for anybody";
+        counter(encoder, "fastnetmon_ignored_packets", help, ignored.packets)?;
+        let help = "Bytes of IP packets that a rule has us not count for anybody";
+        counter(encoder, "fastnetmon_ignored_bytes", help, ignored.bytes)?;
         let help = "Packets for dumps that found no room";
         counter(encoder, "fastnetmon_samples_lost", help, health.samples_lost)?;
         let help = "Hints that found no room; the next reading is the net under them";

@@ -146,6 +146,10 @@ pub(super) struct Health {
     dropped: u64,
     /// Frames that could not be read.
     unparsed: Unread,
+    /// Packets that a rule of `[[ignore]]` matches: received, and counted for nobody.
+    ignored_packets: u64,
+    /// Their bytes.
+    ignored_bytes: u64,
     /// Bytes that frames carry beyond their IP packet.
     padding_bytes: u64,
     /// Packets for dumps that found no room.
@@ -188,6 +192,8 @@ impl Health {
             received: report.totals.received(),
             dropped: health.dropped,
             unparsed: Unread { short, not_ip, version, nested, arp },
+            ignored_packets: report.totals.ignored.packets,
+            ignored_bytes: report.totals.ignored.bytes,
             padding_bytes: report.totals.padding.bytes,
             samples_lost: health.samples_lost,
             hints_lost: report.totals.hints_lost,

@@ -25,6 +25,7 @@ mod exports;
 mod gate;
 mod hook;
 mod http;
+mod ignore;
 mod instant;
 mod lasting;
 mod nflog;

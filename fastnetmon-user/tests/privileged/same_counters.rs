@@ -6,14 +6,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fastnetmon_common::abi::program;
-use fastnetmon_common::class::{Direction, Sides};
-use fastnetmon_common::parse::{Family, parse_ethernet};
-use fastnetmon_common::table::{NOTES, PACKET_SHIFT, STRANGERS_UNTOLD, TUNNELLED};
+use fastnetmon_common::class::{Class, Direction, Sides};
+use fastnetmon_common::parse::{Family, Packet, parse_ethernet};
+use fastnetmon_common::table::{IGNORED, NOTES, PACKET_SHIFT, STRANGERS_UNTOLD, TUNNELLED};
 use fastnetmon_user::capture::{Frame, Intake as _, Starts};
 use fastnetmon_user::counters::{Rules, Writer};
 use fastnetmon_user::kernel::{self, Frozen, Gates};
 use fastnetmon_user::model::{Moment, Prefix};
-use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
+use fastnetmon_user::networks::{IgnoreSettings, Ignores, Plan, PrefixSet, Territory};
 use fastnetmon_user::tables;
 
 /// Frames, in CI and on a laptop alike.
@@ -83,7 +83,13 @@ fn frame(random: &mut Random) -> Vec<u8> {
             frame.extend(address4(random).octets());
         }
     }
-    frame.extend((0..random.below(90)).map(|_| random.byte()));
+    let ports = [[1, 2], [3, 4], [0, 53], [random.byte(), random.byte()]];
+    let payload: Vec<u8> = [random.one_of(&ports), random.one_of(&ports)]
+        .concat()
+        .into_iter()
+        .chain((0..90).map(|_| random.byte()))
+        .collect();
+    frame.extend(&payload[..usize::try_from(random.below(90)).unwrap()]);
     if random.below(10) == 0 {
         let at = usize::try_from(random.below(frame.len() as u64)).unwrap();
         frame[at] = random.byte();
@@ -145,19 +151,20 @@ const fn frozen(shape: tables::Shape) -> Frozen {
 /// What a naive model counts: by address and direction, packets and bytes.
 type Model = HashMap<(u128, bool, Direction), (u64, u64)>;
 
-fn agree(name: &'static str, sides: Sides, decapsulate: bool) {
+fn agree(name: &'static str, sides: Sides, decapsulate: bool, ignores: &Ignores) {
     let ours = networks();
     let (plan, writes) = Plan::new(&ours, 64).unwrap();
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
     let (mut object, parts, _rings) =
-        kernel::load(Frozen { decapsulate, ..frozen(shape) }).unwrap();
+        kernel::load_ignoring(Frozen { decapsulate, ..frozen(shape) }, ignores).unwrap();
     let own_shape = tables::Shape { writers: NonZeroU32::MIN, ..shape };
     let (own, mut rows) = tables::own(own_shape).unwrap();
     // Nobody listens: a stranger that is not told counts on its prefix like one that is.
     let (notices, _nobody) = crossbeam_channel::bounded(1);
     let rules = Rules { sparse_every: 0, decapsulate };
-    let mut writer =
-        Writer::new(Arc::default(), notices, Arc::default()).counting(rows.remove(0), rules);
+    let mut writer = Writer::new(Arc::default(), notices, Arc::default())
+        .counting(rows.remove(0), rules)
+        .ignoring(ignores.clone());
     let mut territory = Territory::new(
         ours.clone(),
         plan,
@@ -173,7 +180,7 @@ fn agree(name: &'static str, sides: Sides, decapsulate: bool) {
 
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut model = Model::new();
-    let (mut counted, mut refused) = (0_u32, 0_u32);
+    let (mut counted, mut refused, mut ignored) = (0_u32, 0_u32, 0_u64);
     for _ in 0..FRAMES {
         let mut frame = frame(&mut random);
         if decapsulate && random.below(2) == 0 {
@@ -184,6 +191,7 @@ fn agree(name: &'static str, sides: Sides, decapsulate: bool) {
         let shown = Frame { bytes: &frame, starts: Starts::Ethernet, wire_bytes, piece: 0 };
         writer.frame(Moment::default(), sides, &shown);
         match parse_ethernet(&frame[..]) {
+            Ok(packet) if ignores.number() > 0 && naively_ignored(&frame, &packet) => ignored += 1,
             Ok(packet) => {
                 counted += 1;
                 let v6 = packet.ends.family == Family::V6;
@@ -218,6 +226,9 @@ fn agree(name: &'static str, sides: Sides, decapsulate: bool) {
         }
     }
     assert!(touched > 100, "{touched} lines");
+    let line = own.lines.sum(Direction::Incoming, IGNORED);
+    assert_eq!(line[..6].iter().map(|word| word >> PACKET_SHIFT).sum::<u64>(), ignored, "{name}");
+    assert_eq!(ignored > u64::from(FRAMES) / 20, ignores.number() > 0, "{name}: {ignored}");
 
     if decapsulate {
         // The model does not look into tunnels.
@@ -250,6 +261,40 @@ fn agree(name: &'static str, sides: Sides, decapsulate: bool) {
     assert!(compared > 60, "{compared} hosts compared");
 }
 
+/// Rules that every kind of frame of the corpus may meet.
+const IGNORED_RULES: &str = "\
+    [[ignore]]\nsource = \"10.0.0.0/25\"\n\
+    [[ignore]]\nsource = \"2001:db8:2::/120\"\nprotocol = \"tcp\"\n\
+    [[ignore]]\nprotocol = \"icmp\"\n\
+    [[ignore]]\nsource_port = 258\n\
+    [[ignore]]\nprotocol = 17\ntarget_port = 772\n";
+
+fn ignores(text: &str) -> Ignores {
+    #[derive(serde::Deserialize)]
+    struct File {
+        ignore: IgnoreSettings,
+    }
+    Ignores::of(&toml::from_str::<File>(text).unwrap().ignore)
+}
+
+/// The same rules, as anybody would write them down.
+fn naively_ignored(frame: &[u8], packet: &Packet) -> bool {
+    let v6 = packet.ends.family == Family::V6;
+    let source = (u128::from(packet.ends.src[0]) << 64) | u128::from(packet.ends.src[1]);
+    let has_ports = [6, 17, 33, 132, 136].contains(&packet.protocol);
+    let at = usize::try_from(packet.transport_at).unwrap();
+    let ports = frame
+        .get(at..at + 4)
+        .filter(|_| has_ports && packet.class != Class::Fragment)
+        .map(|ports| [[ports[0], ports[1]], [ports[2], ports[3]]].map(u16::from_be_bytes));
+    let within = |base: u128, bits: u32| source >> bits == base >> bits;
+    (!v6 && within(0x0a00_0000, 7))
+        || (v6 && within(0x2001_0db8_0002 << 80, 8) && packet.protocol == 6)
+        || packet.protocol == if v6 { 58 } else { 1 }
+        || ports.is_some_and(|[from, _]| from == 258)
+        || (packet.protocol == 17 && ports.is_some_and(|[_, to]| to == 772))
+}
+
 /// The verifier gives up at a million; a compiler that changes its mind must not get us there.
 #[test]
 fn every_program_stays_far_below_what_the_verifier_can_walk() {
@@ -258,24 +303,39 @@ fn every_program_stays_far_below_what_the_verifier_can_walk() {
     // Everything at once.
     let gate = Gates { hosts: 256, outgoing: true };
     let frozen = Frozen { sparse_every: 1024, decapsulate: true, gate, ..frozen(shape) };
-    let (mut object, _parts, _rings) = kernel::load(frozen).unwrap();
-    for (name, instructions) in object.verified_instructions().unwrap() {
-        eprintln!("{name}: {instructions} instructions");
-        assert!(instructions < 100_000, "{name}: {instructions}");
+    let rules = "[[ignore]]\nsource = \"2001:db8::/32\"\ntarget_port = 53\n".repeat(64);
+    // The stage for rules parses the frame itself, and walks each of them.
+    for (ignores, most) in [(Ignores::default(), 100_000), (ignores(&rules), 150_000)] {
+        let (mut object, _parts, _rings) = kernel::load_ignoring(frozen, &ignores).unwrap();
+        let number = ignores.number();
+        for (name, instructions) in object.verified_instructions().unwrap() {
+            eprintln!("{name}, {number} rules: {instructions} instructions");
+            assert!(instructions < most, "{name}, {number} rules: {instructions}");
+        }
     }
 }
 
 #[test]
 fn kernel_engine_and_model_agree_at_an_uplink() {
-    agree(program::XDP_UPLINK, Sides::Destination, false);
+    agree(program::XDP_UPLINK, Sides::Destination, false, &Ignores::default());
 }
 
 #[test]
 fn kernel_engine_and_model_agree_at_a_mirror() {
-    agree(program::XDP_MIRROR, Sides::Both, false);
+    agree(program::XDP_MIRROR, Sides::Both, false, &Ignores::default());
 }
 
 #[test]
 fn kernel_and_engine_agree_on_what_tunnels_carry() {
-    agree(program::XDP_MIRROR, Sides::Both, true);
+    agree(program::XDP_MIRROR, Sides::Both, true, &Ignores::default());
+}
+
+#[test]
+fn kernel_engine_and_model_agree_on_what_is_ignored_at_an_uplink() {
+    agree(program::XDP_UPLINK, Sides::Destination, false, &ignores(IGNORED_RULES));
+}
+
+#[test]
+fn kernel_engine_and_model_agree_on_what_is_ignored_at_a_mirror() {
+    agree(program::XDP_MIRROR, Sides::Both, false, &ignores(IGNORED_RULES));
 }

@@ -680,6 +680,8 @@ fn packets(totals: &Totals, dropped: u64, taker: &Lookout) -> control::Packets {
         dropped,
         unparsed: control::Unparsed { short, not_ip, version, nested, arp },
         padding_bytes: totals.padding.bytes,
+        ignored_packets: totals.ignored.packets,
+        ignored_bytes: totals.ignored.bytes,
         redirected: taker.taken.load(Ordering::Relaxed),
         samples_lost: totals.samples_lost + taker.lost.load(Ordering::Relaxed),
         hints_lost: totals.hints_lost,
