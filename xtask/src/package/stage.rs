@@ -13,9 +13,11 @@ use anyhow::Context as _;
 use xtask::process;
 
 /// Files of the repository: from where, to where, with which mode.
-const FILES: [(&str, &str, u32); 16] = [
-    ("fastnetmon.conf", "etc/fastnetmon.conf", 0o640),
+const FILES: [(&str, &str, u32); 18] = [
+    ("fastnetmon.conf", "etc/fastnetmon.conf", 0o644),
     ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
+    ("scripts/irq_balance.sh", "usr/share/fastnetmon/irq_balance.sh", 0o755),
+    ("packaging/grafana/fastnetmon.json", "usr/share/doc/fastnetmon/grafana.json", 0o644),
     ("packaging/systemd/fastnetmon.service", "usr/lib/systemd/system/fastnetmon.service", 0o644),
     ("packaging/sysusers.d/fastnetmon.conf", "usr/lib/sysusers.d/fastnetmon.conf", 0o644),
     ("packaging/tmpfiles.d/fastnetmon.conf", "usr/lib/tmpfiles.d/fastnetmon.conf", 0o644),
