@@ -1,6 +1,6 @@
 //! The client side: asks the agent over the control socket and shows what it says.
 //!
-//! [`console`] is what an operator sees at a terminal; [`Screen`] is the text for
+//! [`console()`] is what an operator sees at a terminal; [`Screen`] is the text for
 //! scripts, which the first FastNetMon printed.
 //!
 //! **Invariant**: knows the words of the wire and nothing of the agent behind them; never root, the
