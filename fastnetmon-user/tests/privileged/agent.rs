@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use fastnetmon_user::client::Connection;
-use fastnetmon_user::control::{Request, Status};
+use fastnetmon_user::control::{Packets, Request, Status};
 use xtask::lab::{INSIDE_INTERFACE, Lab};
 
 /// How long anything may take before the test fails.
@@ -261,9 +261,28 @@ impl Agent {
     /// may come after them.
     #[track_caller]
     pub(crate) fn settled(&self, received: u64) -> Status {
-        wait(&format!("{received} packets, not {}", self.status().packets.received), || {
-            Some(self.status()).filter(|status| status.packets.received >= received)
-        });
+        self.settled_when(&format!("{received} packets"), |packets| packets.received >= received)
+    }
+
+    /// The same, where what was told as lost counts as well.
+    #[track_caller]
+    pub(crate) fn settled_with_losses(&self, sent: u64) -> Status {
+        self.settled_when(&format!("{sent} packets, counted or told as lost"), |packets| {
+            packets.received + packets.dropped >= sent
+        })
+    }
+
+    #[track_caller]
+    fn settled_when(&self, what: &str, holds: impl Fn(&Packets) -> bool) -> Status {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let packets = self.status().packets;
+            if holds(&packets) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {packets:?}");
+            pause();
+        }
         let uptime = self.status().uptime_secs;
         wait("another reading", || {
             Some(self.status()).filter(|status| status.uptime_secs >= uptime + 2)
