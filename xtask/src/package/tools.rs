@@ -54,6 +54,10 @@ pub(super) fn bill_of_materials(root: &Path, out: &Path, epoch: u64) -> anyhow::
     process::run(&mut command)?;
     let bill = out.join("fastnetmon.cdx.json");
     fs::rename(&made, &bill)?;
+    // The tool writes one for every member of the workspace.
+    for member in ["fastnetmon-common", "pfring-sys", "pfring-sys/double", "xtask"] {
+        remove_old(&root.join(member).join("fastnetmon.cdx.json"))?;
+    }
     Ok(bill)
 }
 
