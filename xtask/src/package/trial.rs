@@ -47,13 +47,14 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
     }
     if let Some(rpm) = &packages.rpm {
         let root = Root::new(&out.join("root-rpm"), &smallest_system(&out)?)?;
-        root.bring(rpm, "tmp/fastnetmon.rpm")?;
         // Debian's libraries are no packages to rpm; that they are there is seen when it starts.
-        process::run(Command::new("rpm").arg("--root").arg(&root.path).args([
-            "--install",
-            "--nodeps",
-            "/tmp/fastnetmon.rpm",
-        ]))?;
+        process::run(
+            Command::new("rpm")
+                .arg("--root")
+                .arg(&root.path)
+                .args(["--install", "--nodeps", "--noscripts"])
+                .arg(rpm),
+        )?;
         process::run(root.command("apt-get").args([
             "install",
             "--yes",
