@@ -17,6 +17,7 @@ mod queue;
 mod report;
 mod script;
 mod settings;
+mod trusted;
 mod webhook;
 mod xdp_drop;
 
@@ -34,6 +35,7 @@ pub use self::notes::{NOTED_WITHIN, Note, Notebook, Receipt, Written};
 pub use self::report::{full as report_text, header as report_header};
 pub use self::script::Script;
 pub use self::settings::{Arguments, Format, Seconds, Settings, Workers};
+pub use self::trusted::{Untrusted, trusted};
 pub use self::webhook::{Address, Attempts, Settings as WebhookSettings, Webhook, WebhookError};
 pub use self::xdp_drop::{
     Common, Hosts, Lifetime, Mode as DropMode, Percent, Settings as XdpDropSettings, XdpDrop,

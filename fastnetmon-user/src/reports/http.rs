@@ -15,19 +15,12 @@ use flate2::write::GzEncoder;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
+use crate::actions::{self, Untrusted};
 use crate::reports::ExportError;
 use crate::reports::secret::{Secret, SecretError};
 use crate::reports::settings::BaseUrl;
-
-/// Where systems keep the certificates they trust.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// How much of an answer is read, and how much of it is told.
 const ANSWER: u64 = 65_536;
@@ -230,25 +223,8 @@ fn plain(words: &str) -> String {
 
 /// Who may sign a server's certificate.
 fn trusted(section: &'static str, ca_file: &Path) -> Result<RootCerts, HttpError> {
-    let file = if ca_file.as_os_str().is_empty() {
-        let found = BUNDLES.iter().map(Path::new).find(|bundle| bundle.exists());
-        found.unwrap_or_else(|| Path::new(BUNDLES[0])).to_owned()
-    } else {
-        ca_file.to_owned()
-    };
-    let text = std::fs::read(&file).map_err(|source| HttpError::Certificates {
-        section,
-        file: file.clone(),
-        source,
-    })?;
-    let certificates: Vec<_> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(HttpError::NoCertificate { section, file });
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
+    actions::trusted(ca_file).map_err(|error| match error {
+        Untrusted::Unreadable(file, source) => HttpError::Certificates { section, file, source },
+        Untrusted::Empty(file) => HttpError::NoCertificate { section, file },
+    })
 }

@@ -22,22 +22,14 @@ use std::time::Duration;
 use ring::hmac;
 use ureq::Agent;
 use ureq::http::StatusCode;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 pub use self::settings::{Address, Attempts, Settings};
-use crate::actions::{Action, ActionError, Errand, Sort, event};
+use crate::actions::{self, Action, ActionError, Errand, Sort, Untrusted, event};
 use crate::verdicts::Verdict;
 
 /// The environment's word for the secret.
 const VARIABLE: &str = "FASTNETMON_WEBHOOK_SECRET";
-
-/// Where systems keep the certificates they trust.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// How much of an answer is read, and how much of it is told.
 const ANSWER: u64 = 4096;
@@ -235,25 +227,13 @@ fn from_file(file: &Path) -> Result<Vec<u8>, WebhookError> {
 
 /// Whose certificates are trusted.
 fn trusted(ca_file: &Path) -> Result<RootCerts, WebhookError> {
-    let named = !ca_file.as_os_str().is_empty();
-    let found = BUNDLES.iter().map(Path::new).find(|bundle| bundle.exists());
-    let file = if named { ca_file } else { found.unwrap_or_else(|| Path::new(BUNDLES[0])) };
-    let told = file.display().to_string();
-    let text = fs::read(file).map_err(|source| WebhookError::Unreadable {
-        file: told.clone(),
-        key: "`ca_file`",
-        source,
-    })?;
-    let certificates: Vec<_> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(WebhookError::NoCertificate(told));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
+    actions::trusted(ca_file).map_err(|error| match error {
+        Untrusted::Unreadable(file, source) => {
+            let file = file.display().to_string();
+            WebhookError::Unreadable { file, key: "`ca_file`", source }
+        }
+        Untrusted::Empty(file) => WebhookError::NoCertificate(file.display().to_string()),
+    })
 }
 
 #[cfg(test)]
