@@ -7,6 +7,7 @@
 //! **Invariant**: rows are summed first and differences taken of the sum, so that no order of
 //! reading can count anything twice. What is written down of a line is what was read of it at once.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use fastnetmon_common::table::{
@@ -248,16 +249,17 @@ impl Table {
         std::mem::swap(&mut before.marked, &mut before.again);
         let Before { words, marked, again } = before;
         self.lines.take_marks(direction, marked);
-        let mut now = [[0; WORDS]; CHUNK];
+        let rows = self.lines.rows(direction);
         for (first, words) in (0..).step_by(CHUNK).zip(words.chunks_mut(CHUNK)) {
             let mark = mark_of(first);
             let moved = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
             if first < BLOCK || moved(marked) || moved(again) {
-                let Some(now) = now.get_mut(..words.len()) else { continue };
-                self.lines.sum_into(direction, first, now);
+                rows.fetch(first as usize..first as usize + words.len());
+                // As above, for what these lines held.
+                black_box(words.iter().fold(0, |any, [first, ..]| any | first));
                 reading.gains.reserve(words.len());
-                for (slot, (before, now)) in (first..).zip(words.iter_mut().zip(now)) {
-                    take(direction, slot, before, now, reading);
+                for (slot, before) in (first..).zip(words) {
+                    take(direction, slot, before, &rows.sum(slot), reading);
                 }
             }
         }
@@ -268,12 +270,11 @@ impl Before {
     /// As the lines are now.
     fn of(lines: &Lines, direction: Direction) -> Self {
         let mut words = vec![[0; WORDS]; lines.slots() as usize];
-        let mut now = [[0; WORDS]; CHUNK];
-        for (first, words) in (0..).step_by(CHUNK).zip(words.chunks_mut(CHUNK)) {
-            let Some(now) = now.get_mut(..words.len()) else { continue };
-            lines.sum_into(direction, first, now);
-            if now.as_flattened().iter().any(|&word| word != 0) {
-                words.copy_from_slice(now);
+        let rows = lines.rows(direction);
+        for (slot, before) in (0..).zip(&mut words) {
+            let now = rows.sum(slot);
+            if now != [0; WORDS] {
+                *before = now;
             }
         }
         let marks = vec![false; MARKS as usize];

@@ -3,7 +3,9 @@
 //! **Invariant**: no line is written here. Loads are relaxed: a word is one writer's and never
 //! torn, and a reading that misses the latest packet sees it next time. Only marks are taken back.
 
+use std::hint::black_box;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
@@ -38,19 +40,16 @@ impl Lines {
         self.slots
     }
 
-    /// The lines of each row from slot `first` on. A slot beyond the last one has none.
-    fn rows(
-        &self,
-        direction: Direction,
-        first: u32,
-    ) -> impl Iterator<Item = &[[AtomicU64; WORDS]]> {
+    /// All rows of a direction.
+    pub fn rows(&self, direction: Direction) -> Rows<'_> {
         let words = self.mapping.words();
-        (0..self.writers.get()).filter_map(move |row| {
-            let line = (row as usize * 2 + direction as usize) * self.slots as usize;
-            let begin = (line + first as usize) * WORDS;
-            let end = (line + self.slots as usize) * WORDS;
-            words.get(begin..end).map(|row| row.as_chunks().0)
-        })
+        let rows = 0..self.writers.get() as usize;
+        let row = |row: usize| {
+            let first = (row * 2 + direction as usize) * self.slots as usize;
+            let words = words.get(first * WORDS..(first + self.slots as usize) * WORDS);
+            words.unwrap_or_default().as_chunks().0
+        };
+        Rows(rows.map(row).collect())
     }
 
     /// Takes the marks of a direction back. What is added from now on sets them anew, and what was
@@ -65,27 +64,33 @@ impl Lines {
         fence(Ordering::SeqCst);
     }
 
-    /// The slots from `first` on, summed over all rows.
-    pub fn sum_into(&self, direction: Direction, first: u32, sums: &mut [LineWords]) {
-        let mut rows = self.rows(direction, first);
-        for (sum, line) in sums.iter_mut().zip(rows.next().unwrap_or_default()) {
-            for (sum, word) in sum.iter_mut().zip(line) {
-                *sum = word.load(Ordering::Relaxed);
-            }
-        }
-        for row in rows {
-            for (sum, line) in sums.iter_mut().zip(row) {
-                for (sum, word) in sum.iter_mut().zip(line) {
-                    *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
-                }
-            }
+    /// One slot, summed over all rows; zeros for a slot beyond the last one.
+    pub fn sum(&self, direction: Direction, slot: u32) -> LineWords {
+        self.rows(direction).sum(slot)
+    }
+}
+
+/// The rows of one direction, one for each writer.
+#[derive(Debug)]
+pub struct Rows<'a>(Vec<&'a [[AtomicU64; WORDS]]>);
+
+impl Rows<'_> {
+    /// Has these slots of all rows on their way from memory together. A sum is dozens of
+    /// instructions a line, and no processor looks ahead over many of them by itself.
+    pub fn fetch(&self, slots: Range<usize>) {
+        for row in &self.0 {
+            let firsts = row.get(slots.clone()).unwrap_or_default().as_flattened().iter();
+            let any = firsts.step_by(WORDS).fold(0, |any, word| any | word.load(Ordering::Relaxed));
+            // Nobody needs it, and the compiler shall not notice.
+            black_box(any);
         }
     }
 
     /// One slot, summed over all rows; zeros for a slot beyond the last one.
-    pub fn sum(&self, direction: Direction, slot: u32) -> LineWords {
+    #[inline]
+    pub fn sum(&self, slot: u32) -> LineWords {
         let mut sum: LineWords = [0; WORDS];
-        for line in self.rows(direction, slot).filter_map(|row| row.first()) {
+        for line in self.0.iter().filter_map(|row| row.get(slot as usize)) {
             for (sum, word) in sum.iter_mut().zip(line) {
                 *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
             }

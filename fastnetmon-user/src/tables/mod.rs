@@ -19,7 +19,7 @@ use std::num::NonZeroU32;
 pub use self::directory::{Cell, Directory, Entry};
 pub use self::flags::Flags;
 pub use self::limits::Limits;
-pub use self::lines::{LineWords, Lines};
+pub use self::lines::{LineWords, Lines, Rows};
 pub use self::mapping::{Mapping, MappingError};
 pub use self::row::{Notice, Row, Words};
 
