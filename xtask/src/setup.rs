@@ -100,7 +100,9 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 /// What tests try the agent on; they start what they need by themselves, on ports of their own.
-const PEERS: [(&str, &str); 7] = [
+const PEERS: [(&str, &str); 10] = [
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     ("curl", "curl"),
     ("tmux", "tmux"),
     ("redis-server", "redis-server"),
@@ -108,6 +110,7 @@ const PEERS: [(&str, &str); 7] = [
     ("influxd", "influxdb"),
     ("clickhouse-server", "clickhouse-server"),
     ("iptables", "iptables"),
+    ("prometheus", "prometheus"),
 ];
 
 /// What packages are tried in.

@@ -284,12 +284,35 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
     .into_response()
 }
 
+/// How many bans.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BansQuery {
+    /// At most so many, those with the highest peaks; all when it is left out.
+    limit: Option<usize>,
+}
+
 /// Bans that stand, by address
-#[utoipa::path(get, path = "/api/v1/bans", responses((status = 200, body = Vec<Ban>), (status = 503, body = Problem)))]
-async fn bans(State(office): Desk) -> Response {
+#[utoipa::path(get, path = "/api/v1/bans", params(BansQuery),
+    responses((status = 200, body = Vec<Ban>), (status = 400, body = Problem), (status = 503, body = Problem)))]
+async fn bans(
+    State(office): Desk,
+    query: Result<Query<BansQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let limit = match query {
+        Ok(Query(query)) => query.limit.unwrap_or(usize::MAX),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, error.body_text()),
+    };
     answer(&office, |report| {
         let wall = wall(report);
-        report.banned.iter().map(|ban| Ban::of(ban, wall)).collect::<Vec<_>>()
+        let mut bans: Vec<_> = report.banned.iter().collect();
+        if bans.len() > limit {
+            bans.sort_by_key(|ban| std::cmp::Reverse(ban.peak_pps));
+            bans.truncate(limit);
+            bans.sort_by_key(|ban| ban.address);
+        }
+        bans.into_iter().map(|ban| Ban::of(ban, wall)).collect::<Vec<_>>()
     })
 }
 

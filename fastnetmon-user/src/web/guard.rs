@@ -103,8 +103,8 @@ impl Guard {
 }
 
 /// Given to anybody.
-const OPEN: [&str; 7] =
-    ["/", "/page.js", "/page.css", "/uplot.js", "/uplot.css", "/healthz", "/readyz"];
+const OPEN: [&str; 8] =
+    ["/", "/icon.svg", "/page.js", "/page.css", "/uplot.js", "/uplot.css", "/healthz", "/readyz"];
 
 const MISDIRECTED: Refusal = Refusal(
     StatusCode::MISDIRECTED_REQUEST,

@@ -8,9 +8,10 @@ use axum::http::{HeaderName, header};
 use axum::routing::get;
 
 /// Path, type and content of each file. uPlot is by Leon Sorokin, under the MIT licence beside it.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("page/page.html")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("/uplot.js", "text/javascript; charset=utf-8", include_str!("page/uplot.js")),
     ("/uplot.css", "text/css; charset=utf-8", include_str!("page/uplot.css")),

@@ -13,6 +13,7 @@
 mod af_packet;
 mod af_xdp;
 mod agent;
+mod browser;
 mod console;
 mod corpus;
 mod counts;
@@ -30,9 +31,11 @@ mod instant;
 mod lasting;
 mod nflog;
 mod openvz;
+mod page;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod pf_ring;
+mod prometheus;
 mod refusals;
 mod reload;
 mod same_counters;

@@ -6,8 +6,16 @@ const $ = (id) => document.getElementById(id);
 const state = {
   direction: "incoming", sort: "packets", within: "", offset: 0,
   span: 300, network: null, lastEvent: 0, host: null, busy: false, failures: 0,
+  // The agent's calendar at its last report, when that came, and since when the agent runs.
+  unix: 0, told: 0, uptime: 0,
+  // What waits for the token, and whether the operator would rather not be asked for it.
+  pending: null, declined: false,
 };
 const PAGE = 20;
+const BANS = 100;
+// An answer that takes longer will not come; a report that is older says that the agent is stuck.
+const PATIENCE_MS = 4000;
+const FRESH_MS = 5000;
 
 // ---- numbers and times
 const units = (value, step, names) => {
@@ -26,7 +34,7 @@ async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = { ...(options.headers || {}) };
   if (token) headers.Authorization = `Bearer ${token}`;
-  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
+  const answer = await fetch(path, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
   const body = await answer.json();
   if (!answer.ok) {
     const error = new Error(body.error || answer.statusText);
@@ -36,17 +44,21 @@ async function ask(path, options = {}) {
   return body;
 }
 
-async function order(path, method, body) {
+// Gives an order and says what became of it; once more when the token was asked for and given.
+async function order(place, path, method, body) {
   const options = { method };
   if (body) {
     options.body = JSON.stringify(body);
     options.headers = { "Content-Type": "application/json" };
   }
   try {
-    return (await ask(path, options)).done;
+    text(place, (await ask(path, options)).done);
+    refresh();
   } catch (error) {
-    if (error.status === 401) askToken(error.message);
-    throw error;
+    text(place, error.message);
+    if (error.status !== 401) return;
+    state.pending = () => order(place, path, method, body);
+    askToken(error.message);
   }
 }
 
@@ -57,27 +69,36 @@ function element(name, content, properties = {}) {
   if (content !== undefined) node.textContent = content;
   return Object.assign(node, properties);
 }
-function rows(body, wanted) {
-  // Rows stay where they are, so that focus and selection do.
-  while (body.rows.length > wanted.length) body.deleteRow(-1);
-  wanted.forEach((cells, at) => {
-    const row = body.rows[at] || body.insertRow();
-    while (row.cells.length > cells.length) row.deleteCell(-1);
-    cells.forEach((cell, place) => {
-      const box = row.cells[place] || row.insertCell();
-      const { value, kind = "", host, press } = typeof cell === "object" ? cell : { value: cell };
-      box.className = kind;
-      if (host !== undefined || press !== undefined) {
-        let button = box.firstElementChild;
-        if (!button) { button = element("button", "", { type: "button" }); box.replaceChildren(button); }
-        button.className = host !== undefined ? "host" : "";
-        text(button, value);
-        button.onclick = host !== undefined ? () => openHost(host) : press;
-      } else {
-        text(box, String(value));
-      }
-    });
-  });
+// A row is its host's for as long as it stands: focus stays with it, and no press meets another
+// host than the one that was read.
+function rows(body, items, key, cellsOf) {
+  const focused = document.activeElement;
+  const known = new Map(Array.from(body.rows, (row) => [row.dataset.key, row]));
+  const wanted = new Set(items.map(key));
+  for (const [name, row] of known) if (!wanted.has(name)) row.remove();
+  let next = body.rows[0] || null;
+  for (const item of items) {
+    let row = known.get(key(item));
+    if (!row) {
+      row = document.createElement("tr");
+      row.dataset.key = key(item);
+    }
+    if (row === next) next = row.nextElementSibling; else body.insertBefore(row, next);
+    cellsOf(item).forEach((cell, place) => fill(row.cells[place] || row.insertCell(), cell));
+  }
+  // What is moved in the document loses it.
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+}
+function fill(box, cell) {
+  const { value, kind = "", host, press, label } = typeof cell === "object" ? cell : { value: cell };
+  box.className = kind;
+  if (host === undefined && press === undefined) { text(box, String(value)); return; }
+  let button = box.firstElementChild;
+  if (!button) { button = element("button", "", { type: "button" }); box.replaceChildren(button); }
+  button.className = host !== undefined ? "host" : "";
+  if (label) button.setAttribute("aria-label", label);
+  text(button, value);
+  button.onclick = host !== undefined ? () => openHost(host) : press;
 }
 
 // ---- charts
@@ -88,7 +109,7 @@ function chart(target, format) {
   const make = () => new uPlot({
     width: Math.max(target.clientWidth, 240), height: 180,
     series: [{ value: (_, unix) => unix == null ? "–" : clock(unix) }, line("incoming", "--in"), line("outgoing", "--out")],
-    axes: [axis(), { ...axis(), size: 76, values: (_, values) => values.map(format) }],
+    axes: [{ ...axis(), size: 30, space: 80, values: (_, values) => values.map(clock) }, { ...axis(), size: 76, values: (_, values) => values.map(format) }],
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1)] } },
     legend: { live: true },
   }, [[], [], []], target);
@@ -101,7 +122,7 @@ function chart(target, format) {
 }
 const charts = {};
 function cut(history, span) {
-  const from = Date.now() / 1000 - span;
+  const from = history.unix.at(-1) - span;
   const first = history.unix.findIndex((unix) => unix >= from);
   return (values) => first < 0 ? [] : values.slice(first);
 }
@@ -113,6 +134,7 @@ function draw(history) {
 
 // ---- what is shown
 function showTotals(totals) {
+  if (totals.unix !== state.unix) { state.unix = totals.unix; state.told = performance.now(); }
   for (const [name, key] of [["in", "incoming"], ["out", "outgoing"], ["internal", "internal"], ["other", "other"]]) {
     text($(`${name}-pps`), `${count(totals[key].pps)} pps`);
     text($(`${name}-bps`), bits(totals[key].bps));
@@ -125,12 +147,12 @@ function showTotals(totals) {
 }
 
 function showHosts(page) {
-  rows($("host-table").tBodies[0], page.hosts.map((host) => [
+  rows($("host-table").tBodies[0], page.hosts, (host) => host.ip, (host) => [
     { value: host.ip, host: host.ip },
     { value: count(host.incoming.pps), kind: "n" }, { value: bits(host.incoming.bps), kind: "n" },
     { value: count(host.outgoing.pps), kind: "n" }, { value: bits(host.outgoing.bps), kind: "n" },
     { value: host.banned ? "banned" : "", kind: host.banned ? "banned" : "" },
-  ]));
+  ]);
   const last = state.offset + page.hosts.length;
   text($("place"), page.matching ? `${state.offset + 1} to ${last} of ${page.matching}` : "no host moves");
   $("back").disabled = state.offset === 0;
@@ -138,18 +160,19 @@ function showHosts(page) {
 }
 
 function showBans(bans) {
-  const now = Math.floor(Date.now() / 1000);
+  const now = state.unix || Math.floor(Date.now() / 1000);
   $("bans").hidden = bans.length === 0;
   $("no-bans").hidden = bans.length !== 0;
-  rows($("bans").tBodies[0], bans.map((ban) => [
+  text($("more-bans"), bans.length < BANS ? "" : `The ${BANS} loudest at most are shown; \`fastnetmon bans\` lists all.`);
+  rows($("bans").tBodies[0], bans, (ban) => ban.ip, (ban) => [
     { value: ban.ip, host: ban.ip },
     `${ban.direction} ${ban.attack}${ban.dry_run ? " (dry run)" : ""}`,
     { value: `${count(ban.peak_pps)} pps`, kind: "n" },
     { value: `${ban.cause}. ${ban.evidence}`, kind: "why" },
     clock(ban.since),
     ban.until === null ? "until let go" : lasting(ban.until - now),
-    { value: "Let go", press: () => unban(ban.ip, $("state")) },
-  ]));
+    { value: "Let go", label: `Let ${ban.ip} go`, press: () => unban(ban.ip, $("bans-answer")) },
+  ]);
 }
 
 function showEvents(events) {
@@ -164,6 +187,12 @@ function showEvents(events) {
 }
 
 function showHealth(health) {
+  if (health.uptime_secs < state.uptime) {
+    // Another agent, which numbers its events anew.
+    state.lastEvent = 0;
+    $("events").replaceChildren();
+  }
+  state.uptime = health.uptime_secs;
   const unread = Object.entries(health.unparsed).filter(([, number]) => number > 0)
     .map(([reason, number]) => `${reason.replace("_", " ")} ${count(number)}`).join(", ");
   const lost = health.received + health.dropped === 0 ? 0 : 100 * health.dropped / (health.received + health.dropped);
@@ -184,11 +213,11 @@ function showHealth(health) {
 function showNetworks(networks) {
   const loud = networks.slice().sort((a, b) => b.incoming.pps + b.outgoing.pps - a.incoming.pps - a.outgoing.pps).slice(0, 50);
   const body = $("networks").tBodies[0];
-  rows(body, loud.map((network) => [
+  rows(body, loud, (network) => network.prefix, (network) => [
     { value: network.prefix, press: () => chooseNetwork(network.prefix) },
     { value: count(network.incoming.pps), kind: "n" }, { value: count(network.outgoing.pps), kind: "n" },
     { value: String(network.hosts), kind: "n" },
-  ]));
+  ]);
 }
 
 // ---- one host
@@ -209,11 +238,11 @@ async function refreshHost() {
   text($("host-now"), `incoming ${count(incoming.pps)} pps, ${bits(incoming.bps)} · outgoing ${count(outgoing.pps)} pps, ${bits(outgoing.bps)}`
     + (host.ban ? ` · banned: ${host.ban.attack}, ${host.ban.cause}` : ""));
   charts.host([history.unix, history.incoming_pps, history.outgoing_pps]);
-  rows($("classes").tBodies[0], Object.keys(host.incoming_classes).map((name) => {
+  rows($("classes").tBodies[0], Object.keys(host.incoming_classes), (name) => name, (name) => {
     const [into, from] = [host.incoming_classes[name], host.outgoing_classes[name]];
     return [name.replace("_", " "), { value: count(into.pps), kind: "n" }, { value: bits(into.bps), kind: "n" },
       { value: count(from.pps), kind: "n" }, { value: bits(from.bps), kind: "n" }];
-  }));
+  });
   $("host-events").replaceChildren(...host.events.slice(-20).reverse().map((event) => {
     const line = element("li", undefined, { className: event.kind });
     line.append(element("time", clock(event.unix)), event.text);
@@ -224,20 +253,25 @@ async function refreshHost() {
   $("host-ban").hidden = host.banned;
   $("host-unban").hidden = !host.banned;
 }
-async function unban(ip, place) {
-  try { text(place, await order(`api/v1/bans/${encodeURIComponent(ip)}`, "DELETE")); await refresh(); }
-  catch (error) { text(place, error.message); }
-}
-async function ban(ip, place) {
-  try { text(place, await order("api/v1/bans", "POST", { ip, direction: state.direction, reason: "from the page" })); await refresh(); }
-  catch (error) { text(place, error.message); }
-}
+const unban = (ip, place) => order(place, `api/v1/bans/${encodeURIComponent(ip)}`, "DELETE");
+const ban = (ip, place) => order(place, "api/v1/bans", "POST", { ip, direction: state.direction, reason: "from the page" });
 
 // ---- the token
 function askToken(reason) {
-  text($("token-answer"), reason || "");
-  if (!$("token-dialog").open) $("token-dialog").showModal();
+  text($("token-answer"), reason);
+  if ($("token-dialog").open) return;
+  $("token-dialog").returnValue = "";
+  $("token-dialog").showModal();
   $("token").focus();
+}
+function tokenAnswered() {
+  const { pending } = state;
+  const isGiven = $("token-dialog").returnValue === "keep";
+  if (isGiven) sessionStorage.setItem("token", $("token").value.trim());
+  $("token").value = "";
+  state.pending = null;
+  state.declined = !isGiven;
+  if (isGiven && pending) pending(); else refresh();
 }
 
 function chooseNetwork(prefix) {
@@ -249,7 +283,7 @@ function chooseNetwork(prefix) {
 
 // ---- once a second
 async function refresh() {
-  if (state.busy) return;
+  if (state.busy || document.hidden) return;
   state.busy = true;
   try {
     const query = new URLSearchParams({ direction: state.direction, sort: state.sort, limit: PAGE, offset: state.offset });
@@ -261,17 +295,18 @@ async function refresh() {
     });
     await Promise.all([
       ask("api/v1/totals").then(showTotals), hosts,
-      ask("api/v1/bans").then(showBans),
+      ask(`api/v1/bans?limit=${BANS}`).then(showBans),
       ask(`api/v1/events?after=${state.lastEvent}`).then(showEvents),
       ask("api/v1/health").then(showHealth), ask("api/v1/networks").then(showNetworks),
       ask(chartPath).then(draw), $("host-dialog").open ? refreshHost() : null,
     ]);
     state.failures = 0;
-    $("state").className = "good";
-    text($("state"), "live");
+    const silence = performance.now() - state.told;
+    $("state").className = silence > FRESH_MS ? "bad" : "good";
+    text($("state"), silence > FRESH_MS ? "the agent answers and counts nothing any more: its last report is old" : "live");
   } catch (error) {
     state.failures += 1;
-    if (error.status === 401) askToken(error.message);
+    if (error.status === 401 && !state.declined) askToken(error.message);
     if (state.failures > 1 || error.status) {
       $("state").className = "bad";
       text($("state"), error.status ? error.message : "the agent does not answer; asking again");
@@ -303,11 +338,7 @@ document.addEventListener("DOMContentLoaded", () => {
   $("more").onclick = () => { state.offset += PAGE; refresh(); };
   $("whole").onclick = () => chooseNetwork(null);
   $("token-button").onclick = () => askToken("");
-  $("token-form").addEventListener("submit", (event) => {
-    if (event.submitter && event.submitter.value === "keep") sessionStorage.setItem("token", $("token").value.trim());
-    $("token").value = "";
-    refresh();
-  });
+  $("token-dialog").addEventListener("close", tokenAnswered);
   $("host-close").onclick = () => $("host-dialog").close();
   $("host-dialog").addEventListener("close", () => { state.host = null; });
   $("host-ban").onclick = () => ban(state.host, $("host-answer"));
@@ -318,6 +349,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (short) document.querySelector(short).click();
     if (event.key === "/") { event.preventDefault(); $("within").focus(); }
   });
+  document.addEventListener("visibilitychange", refresh);
   refresh();
   setInterval(refresh, 1000);
 });
