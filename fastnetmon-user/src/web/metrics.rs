@@ -249,7 +249,8 @@ fn histogram(
     values: &Histogram,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    let bounds = LATENCIES.into_iter().chain([f64::MAX]);
+    // Without a bucket that says `+Inf` no quantile can be asked for.
+    let bounds = LATENCIES.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds.zip(values.buckets).collect();
     metric.encode_histogram::<NoLabelSet>(values.sum, values.count(), &buckets, None)
 }

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use xtask::lab::{GUARDED, Lab, Signal};
+use xtask::lab::{Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, wait};
@@ -19,6 +21,9 @@ const DASHBOARD: &str = include_str!("../../../packaging/grafana/fastnetmon.json
 
 const AGENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9209);
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19090);
+
+/// Swallows what comes, and says nothing of its own.
+const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
 /// A Prometheus with what the documentation tells to configure, once a second.
 struct Prometheus<'a> {
@@ -118,8 +123,8 @@ fn attack(lab: &Lab, agent: &Agent, prometheus: &Prometheus<'_>) {
         scraped.first().filter(|series| number(&series["value"]) >= 2.0).map(|_| ())
     });
     let world = [203, 0, 113, 99];
-    let flood = Pool::new([Frame::udp(world, GUARDED, 53, 4444).payload(200)]);
-    let back = Pool::new([Frame::udp(GUARDED, world, 4444, 53).payload(20).outwards()]);
+    let flood = Pool::new([Frame::udp(world, VICTIM, 53, 4444).payload(200)]);
+    let back = Pool::new([Frame::udp(VICTIM, world, 4444, 53).payload(20).outwards()]);
     let broken = Pool::raw([[&[0xff; 12][..], &[0x08, 0x06], &[0; 46]].concat()]);
     let mut outside = lab.sender_outside().unwrap();
     outside.send(&broken, 30, Pace::Full).unwrap();
@@ -186,7 +191,7 @@ fn prometheus_holds_what_the_api_says_under_the_names_that_are_documented() {
     assert_eq!((&build["version"], &build["engine"]), (&health["version"], &health["engine"]));
 
     // What was measured each second: each scrape holds the rate of some second of the history.
-    let host = format!("/api/v1/hosts/{GUARDED}");
+    let host = format!("/api/v1/hosts/{VICTIM}");
     let histories = [
         ("total_traffic", "protocol_version=\"ipv4\",traffic_", api.get("/api/v1/history").json()),
         (
@@ -238,18 +243,33 @@ fn every_query_of_the_dashboard_shows_something() {
 
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let mut asked = 0;
-    let mut problems = Vec::new();
-    for panel in panels {
-        for target in panel["targets"].as_array().unwrap() {
-            let query = target["expr"].as_str().unwrap();
-            let legend = target["legendFormat"].as_str().unwrap_or_default();
-            asked += 1;
-            if let Err(problem) = prometheus.shows(query, legend) {
-                problems.push(format!("{}: {problem}", panel["title"]));
+    // Some of them tell of this very moment.
+    let stop = AtomicBool::new(false);
+    let usual = Pool::new([Frame::udp([203, 0, 113, 99], VICTIM, 53, 4444).payload(200)]);
+    let mut sender = lab.sender_outside().unwrap();
+    let (asked, problems) = std::thread::scope(|scope| {
+        scope.spawn(|| sender.send_until(&usual, Pace::Pps(2000), &stop));
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            wait("a scrape of it", || {
+                prometheus.ask("fastnetmon_hosts > 0").unwrap().first().map(|_| ())
+            });
+            let mut asked = 0;
+            let mut problems = Vec::new();
+            for panel in panels {
+                for target in panel["targets"].as_array().unwrap() {
+                    let query = target["expr"].as_str().unwrap();
+                    let legend = target["legendFormat"].as_str().unwrap_or_default();
+                    asked += 1;
+                    if let Err(problem) = prometheus.shows(query, legend) {
+                        problems.push(format!("{}: {problem}", panel["title"]));
+                    }
+                }
             }
-        }
-    }
+            (asked, problems)
+        }));
+        stop.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     assert!(problems.is_empty(), "{problems:#?}");
     assert!(asked >= panels.len() && asked >= 15, "{asked}");
 
