@@ -43,6 +43,9 @@ pub use self::xdp_drop::{
 };
 use crate::verdicts::{Ban, Verdict};
 
+/// All there are, by name.
+pub const NAMES: [&str; 4] = [Script::NAME, XdpDrop::NAME, LogFile::NAME, Webhook::NAME];
+
 /// Something that can be done about a verdict.
 pub trait Action: Send + 'static {
     /// Its name in logs, reports and notes.

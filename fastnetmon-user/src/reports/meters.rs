@@ -5,19 +5,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::actions;
 use crate::reports::{Report, What};
 
 /// Bounds of the buckets of a histogram of seconds.
 pub const LATENCIES: [f64; 10] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// Sums since the agent started, or since somebody first wanted reports.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Meters {
     last_event: u64,
     /// Verdicts that went out, by name.
     pub verdicts: BTreeMap<&'static str, u64>,
     /// Calls of actions by name of the action, of the verdict, and whether they succeeded.
     pub deeds: BTreeMap<(&'static str, &'static str, bool), u64>,
+    /// How long calls of actions took, by name of the action.
+    pub calls: BTreeMap<&'static str, Histogram>,
     /// From the first hint at a host to its ban.
     pub latency: Histogram,
     /// CPU time of readings.
@@ -49,6 +52,28 @@ impl Histogram {
     }
 }
 
+/// Verdicts of a ban's life, and those about networks.
+const VERDICTS: [&str; 5] = ["ban", "attack_details", "unban", "alert", "calm"];
+
+impl Default for Meters {
+    /// Everything at nothing: who asks how much a number rose has missed the first one when the
+    /// number was not there before.
+    fn default() -> Self {
+        let deeds = actions::NAMES.into_iter().flat_map(|action| {
+            let of_bans = VERDICTS.into_iter().take(3);
+            of_bans.flat_map(move |verdict| [true, false].map(|is_done| (action, verdict, is_done)))
+        });
+        Self {
+            last_event: 0,
+            verdicts: VERDICTS.map(|verdict| (verdict, 0)).into(),
+            deeds: deeds.map(|key| (key, 0)).collect(),
+            calls: actions::NAMES.map(|action| (action, Histogram::default())).into(),
+            latency: Histogram::default(),
+            ticks: Histogram::default(),
+        }
+    }
+}
+
 impl Meters {
     pub(super) fn take(&mut self, report: &Report) {
         for event in report.events_after(self.last_event) {
@@ -63,6 +88,7 @@ impl Meters {
         for deed in report.deeds.iter() {
             let key = (deed.action, deed.verdict.name(), deed.outcome.is_ok());
             *self.deeds.entry(key).or_default() += 1;
+            self.calls.entry(deed.action).or_default().observe(deed.took);
         }
         self.ticks.observe(report.health.tick);
     }
@@ -73,6 +99,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::actions::Deed;
     use crate::reports::{Event, Health};
     use crate::verdicts::{Ban, Verdict};
 
@@ -87,8 +114,29 @@ mod tests {
         let mut meters = Meters::default();
         meters.take(&report);
         meters.take(&report);
-        assert_eq!(meters.verdicts, BTreeMap::from([("ban", 1)]));
+        let counted: Vec<_> = meters.verdicts.iter().filter(|(_, number)| **number > 0).collect();
+        assert_eq!(counted, [(&"ban", &1)]);
         assert_eq!((meters.latency.count(), meters.latency.buckets[1]), (1, 1));
         assert_eq!((meters.ticks.count(), meters.ticks.buckets[3]), (2, 2));
+    }
+
+    #[test]
+    fn what_is_counted_was_there_before_at_nothing() {
+        let ban = Verdict::Ban(Ban::of([192, 0, 2, 7]));
+        let verdicts = [ban.clone(), Verdict::Details(Ban::of([192, 0, 2, 7]), [].into())];
+        let took = Duration::from_millis(7);
+        let deeds =
+            verdicts.map(|verdict| Deed { action: "script", verdict, outcome: Ok(()), took });
+        let what = What::Verdict { verdict: ban, latency: None };
+        let event = Arc::new(Event { number: 1, unix: Duration::ZERO, what });
+        let report = Report { events: [event].into(), deeds: deeds.into(), ..Report::default() };
+        let before = Meters::default();
+        let mut after = before.clone();
+        after.take(&report);
+        assert!(after.verdicts.keys().eq(before.verdicts.keys()));
+        assert!(after.deeds.keys().eq(before.deeds.keys()));
+        assert!(after.calls.keys().eq(before.calls.keys()));
+        assert_eq!(after.deeds[&("script", "ban", true)], 1);
+        assert_eq!(after.calls["script"].count(), 2);
     }
 }

@@ -201,6 +201,10 @@ impl Page {
         counters(encoder, "fastnetmon_action_calls", help, deeds.collect::<Vec<_>>())?;
         let help = "Calls of actions that wait";
         gauge(encoder, "fastnetmon_action_calls_waiting", help, self.report.health.waiting)?;
+        let help = "How long calls of actions took";
+        let calls = self.meters.calls.iter();
+        let calls = calls.map(|(action, took)| (vec![("action", *action)], took));
+        histograms(encoder, "fastnetmon_action_seconds", help, calls)?;
         let help = "From the first hint at a host to its ban";
         histogram(encoder, "fastnetmon_detection_seconds", help, &self.meters.latency)
     }
@@ -248,9 +252,26 @@ fn histogram(
     help: &str,
     values: &Histogram,
 ) -> fmt::Result {
+    histograms(encoder, name, help, [(Labels::new(), values)])
+}
+
+fn histograms<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    histograms: impl IntoIterator<Item = (Labels<'a>, &'a Histogram)>,
+) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    // Without a bucket that says `+Inf` no quantile can be asked for.
-    let bounds = LATENCIES.into_iter().chain([f64::INFINITY]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(values.buckets).collect();
-    metric.encode_histogram::<NoLabelSet>(values.sum, values.count(), &buckets, None)
+    for (labels, values) in histograms {
+        // Without a bucket that says `+Inf` no quantile can be asked for.
+        let bounds = LATENCIES.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(values.buckets).collect();
+        metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+            values.sum,
+            values.count(),
+            &buckets,
+            None,
+        )?;
+    }
+    Ok(())
 }

@@ -38,6 +38,8 @@ pub struct Deed {
     pub verdict: Verdict,
     /// With what outcome.
     pub outcome: Result<(), ActionError>,
+    /// How long the last attempt took.
+    pub took: Duration,
 }
 
 /// On what terms an action works.
@@ -263,7 +265,9 @@ fn work<A: Action + Clone>(shared: &Shared<A>, worker: u32) {
         if A::SORT == Sort::Once && attempts == 0 {
             begin::<A>(&shared.notebook, &errand);
         }
+        let begun = now();
         let outcome = action.carry_out(&errand, terms.patience);
+        let took = begun.elapsed();
         let attempts = attempts + 1;
         if let Err(ActionError::Retry { reason }) = &outcome
             && attempts < terms.attempts
@@ -287,7 +291,7 @@ fn work<A: Action + Clone>(shared: &Shared<A>, worker: u32) {
         shared.done(&errand, outcome.is_ok());
         // The log has it; who counts deeds may be slow, or gone at the end.
         let verdict = errand.verdict.clone();
-        let _unheard = shared.deeds.try_send(Deed { action: A::NAME, verdict, outcome });
+        let _unheard = shared.deeds.try_send(Deed { action: A::NAME, verdict, outcome, took });
     }
 }
 
