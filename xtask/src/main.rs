@@ -63,7 +63,8 @@ enum Command {
         /// A tenth of the time: to try the bench itself, not to learn a figure
         #[arg(long)]
         quick: bool,
-        /// Only this part: packets, tick, latency, flood, engines; may be repeated
+        /// Only this part: packets, tick, judge, latency, flood, engines, exports, web;
+        /// may be repeated
         #[arg(long, value_name = "PART")]
         only: Vec<String>,
     },

@@ -149,6 +149,10 @@ impl Agent {
         bail!("the agent still receives packets and nobody sends any")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time since it started.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of(self.child.id())

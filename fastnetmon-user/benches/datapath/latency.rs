@@ -23,7 +23,7 @@ use crate::report::{Must, Report, Row};
 const ATTACK: u32 = 60_000;
 
 /// What a host may have.
-const THRESHOLD: u32 = 30_000;
+pub(crate) const THRESHOLD: u32 = 30_000;
 
 /// Measures the latency of so many floods.
 pub(crate) fn measure(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result<()> {
@@ -69,7 +69,11 @@ pub(crate) fn measure_with(
 }
 
 /// One flood, until the script was called. Returns by how many milliseconds it was late.
-fn flood(agent: &Agent, generator: &mut Generator<'_>, victim: Ipv4Addr) -> anyhow::Result<f64> {
+pub(crate) fn flood(
+    agent: &Agent,
+    generator: &mut Generator<'_>,
+    victim: Ipv4Addr,
+) -> anyhow::Result<f64> {
     generator.order(Order { first: victim, mask: 0, protocols: [17; 4], cut: 0 })?;
     let stop = AtomicBool::new(false);
     let call = agent.calls().join(format!("{victim}.ban"));

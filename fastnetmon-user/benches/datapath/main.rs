@@ -2,7 +2,8 @@
 //!
 //! In this order: what a packet costs in the kernel ([`packets`]), what a tick costs in the agent
 //! ([`tick`], [`judge`]), how soon an attack is found ([`latency`]), what a flood does to an agent
-//! ([`flood`]), what each engine takes of it ([`engines`]), what exports cost ([`exports`]).
+//! ([`flood`]), what each engine takes of it ([`engines`]), what exports cost ([`exports`]), what
+//! the page and the API reach ([`web`]).
 //! The first two load the programs themselves ([`programs`]); the others run the agent as it is
 //! shipped ([`agent`]) in a lab, against a [`generator`].
 //!
@@ -16,6 +17,15 @@
 )]
 
 mod agent;
+#[path = "../../tests/privileged/browser.rs"]
+#[expect(
+    dead_code,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "it is the tests' own, which use all of it and may panic"
+)]
+mod browser;
 mod cache;
 mod engines;
 mod exports;
@@ -28,6 +38,7 @@ mod packets;
 mod programs;
 mod report;
 mod tick;
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +81,7 @@ enum Part {
     Flood,
     Engines,
     Exports,
+    Web,
 }
 
 /// How long to measure.
@@ -139,6 +151,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted(Part::Exports) {
         exports::measure(&object, effort, &mut report)?;
+    }
+    if wanted(Part::Web) {
+        web::measure(&object, effort, &mut report)?;
     }
     println!("{}", report.verdict());
     if let Some(file) = &arguments.json {

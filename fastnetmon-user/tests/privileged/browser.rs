@@ -1,4 +1,4 @@
-//! Chromium without a window, in a lab, driven over WebDriver (W3C) by its own driver.
+//! Chromium without a window, in a lab, driven over `WebDriver` (W3C) by its own driver.
 //!
 //! **Invariant**: does what a user could do and reads what the browser itself says: its console, the
 //! requests it made, the pixels it drew. It asks nobody outside the lab, whose default route leads
@@ -18,9 +18,9 @@ use xtask::lab::Lab;
 const DRIVER: &str = "http://127.0.0.1:9515";
 
 /// How long the driver may take to come, and to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Keys, as WebDriver numbers them.
+/// Keys, as `WebDriver` numbers them.
 pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const ESCAPE: &str = "\u{e00c}";
@@ -113,7 +113,7 @@ impl<'a> Browser<'a> {
         self.order("/actions", &json!({ "actions": [board] }));
     }
 
-    /// What Chromium's own protocol offers beyond WebDriver.
+    /// What Chromium's own protocol offers beyond `WebDriver`.
     #[track_caller]
     pub(crate) fn chromium(&self, command: &str, parameters: &Value) -> Value {
         self.order("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
