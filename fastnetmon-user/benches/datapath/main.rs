@@ -21,6 +21,7 @@ mod agent;
 #[expect(
     dead_code,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "it is the tests' own, which use all of it and may panic"

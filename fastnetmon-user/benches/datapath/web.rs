@@ -75,7 +75,7 @@ fn under_attack(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::R
 fn banned(lab: &Lab) -> anyhow::Result<u64> {
     let begun = Instant::now();
     loop {
-        let bans = get(lab, "/api/v1/totals")?["bans"].as_u64().unwrap_or_default();
+        let bans = number(&get(lab, "/api/v1/totals")?, "bans");
         if bans > HOSTS * 9 / 10 {
             return Ok(bans);
         }
@@ -112,7 +112,7 @@ fn answers(lab: &Lab, effort: Effort, bans: u64, report: &mut Report) -> anyhow:
             took.push(due.elapsed().as_secs_f64() * 1e3);
             if !question.starts_with("within") && round % 97 == 0 {
                 let answer: Value = serde_json::from_slice(&body)?;
-                fewest = fewest.min(answer["matching"].as_u64().unwrap_or_default());
+                fewest = fewest.min(number(&answer, "matching"));
             }
         }
         anyhow::Ok((took, fewest))
@@ -306,6 +306,10 @@ fn cpu(pid: u32) -> anyhow::Result<Duration> {
 fn get(lab: &Lab, path: &str) -> anyhow::Result<Value> {
     let body = lab.run_inside(|| Client::connect()?.get(path))??;
     Ok(serde_json::from_slice(&body)?)
+}
+
+fn number(answer: &Value, name: &str) -> u64 {
+    answer.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn last_lines(log: &str) -> String {

@@ -20,6 +20,7 @@ use utoipa::{IntoParams, OpenApi};
 
 use crate::model::{Direction, Prefix};
 use crate::reports::{HostLoad, Interest, Report};
+use crate::verdicts;
 use crate::web::guard::Refusal;
 use crate::web::words::{
     Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, HostsQuery, Network,
@@ -308,9 +309,10 @@ async fn bans(
         let wall = wall(report);
         let mut bans: Vec<_> = report.banned.iter().collect();
         if bans.len() > limit {
-            bans.sort_by_key(|ban| std::cmp::Reverse(ban.peak_pps));
+            let key = |ban: &&verdicts::Ban| (std::cmp::Reverse(ban.peak_pps), ban.address);
+            bans.select_nth_unstable_by_key(limit, key);
             bans.truncate(limit);
-            bans.sort_by_key(|ban| ban.address);
+            bans.sort_unstable_by_key(|ban| ban.address);
         }
         bans.into_iter().map(|ban| Ban::of(ban, wall)).collect::<Vec<_>>()
     })

@@ -181,7 +181,7 @@ fn the_page_shows_an_attack_in_every_light_and_asks_nobody_else() {
         says(&browser, "#host-table tbody tr", &GUARDED.to_string());
         holds(&browser, "parseFloat(document.getElementById('in-pps').textContent) > 50");
 
-        points(&browser, "> 40000", 4);
+        points(&browser, "> 20000", 4);
         let mut grounds = Vec::new();
         for scheme in ["light", "dark"] {
             browser.prefer(scheme);

@@ -175,6 +175,10 @@ fn orders_need_the_token_and_events_tell_of_them() {
     wait("the ban in a report", || {
         Some(anybody.get("/api/v1/bans").json()).filter(|bans| bans[0]["ip"] == GUARDED.to_string())
     });
+    for (limit, number) in [(0, 0), (1, 1), (9, 1)] {
+        let bans = anybody.get(&format!("/api/v1/bans?limit={limit}")).json();
+        assert_eq!(bans.as_array().map(Vec::len), Some(number), "{bans}");
+    }
     let gone = known.ask("DELETE", &format!("/api/v1/bans/{GUARDED}"), "");
     assert_eq!(gone.status, 200, "{gone:?}");
     let told = anybody.stream("/api/v1/stream", |text| text.contains("event: totals"));
@@ -198,6 +202,7 @@ fn bad_requests_are_refused_with_the_remedy() {
         ("/api/v1/hosts?within=1.2.3", 400, "`within`: `1.2.3` is not an address or a network"),
         ("/api/v1/hosts?sort=name", 400, "unknown variant `name`"),
         ("/api/v1/hosts?order=up", 400, "unknown field `order`"),
+        ("/api/v1/bans?limit=some", 400, "invalid digit found in string"),
         ("/api/v1/history/network?prefix=10.0.0.0/8", 404, "did not move in the last hour"),
     ] {
         let answer = client.get(path);

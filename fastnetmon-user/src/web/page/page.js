@@ -7,7 +7,7 @@ const state = {
   direction: "incoming", sort: "packets", within: "", offset: 0,
   span: 300, network: null, lastEvent: 0, host: null, busy: false, failures: 0,
   // The agent's calendar at its last report, when that came, and since when the agent runs.
-  unix: 0, told: 0, uptime: 0,
+  unix: 0, told: 0, begun: 0,
   // What waits for the token, and whether the operator would rather not be asked for it.
   pending: null, declined: false,
 };
@@ -187,12 +187,13 @@ function showEvents(events) {
 }
 
 function showHealth(health) {
-  if (health.uptime_secs < state.uptime) {
+  const begun = state.unix - health.uptime_secs;
+  if (state.begun && begun > state.begun + 3) {
     // Another agent, which numbers its events anew.
     state.lastEvent = 0;
     $("events").replaceChildren();
   }
-  state.uptime = health.uptime_secs;
+  if (state.unix) state.begun = begun;
   const unread = Object.entries(health.unparsed).filter(([, number]) => number > 0)
     .map(([reason, number]) => `${reason.replace("_", " ")} ${count(number)}`).join(", ");
   const lost = health.received + health.dropped === 0 ? 0 : 100 * health.dropped / (health.received + health.dropped);
