@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastnetmon_user::control::{Request, Way};
-use xtask::lab::{GUARDED, Lab, Signal};
+use xtask::lab::{GUARDED, INSIDE, Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, wait};
@@ -20,9 +20,13 @@ const TOKEN: &str = "0123456789abcdef0123";
 const RECORDER: &str = "echo \"$*\" >> HERE/calls";
 
 fn start(lab: &Lab, folder: &Folder) -> Agent {
+    start_at(lab, folder, "127.0.0.1:9209")
+}
+
+fn start_at(lab: &Lab, folder: &Folder, address: &str) -> Agent {
     let token = folder.write("token", &format!("{TOKEN}\n"));
     let rest = format!(
-        "[web]\nlisten = \"127.0.0.1:9209\"\ntoken_file = \"{}\"\n[thresholds]\npps = 30000\n",
+        "[web]\nlisten = \"{address}\"\ntoken_file = \"{}\"\n[thresholds]\npps = 30000\n",
         token.display()
     );
     Agent::start(lab, &Setup { rest: &rest, hook: RECORDER, ..Setup::default() })
@@ -314,6 +318,33 @@ fn an_attack_is_let_go_with_the_token_and_without_a_mouse() {
         browser.press(ESCAPE);
         holds(&browser, "!document.getElementById('host-dialog').open");
     });
+}
+
+#[test]
+fn beyond_loopback_the_page_asks_for_the_token_once_and_shows_nothing_without_it() {
+    let lab = Lab::new("beyond").unwrap();
+    let folder = Folder::new();
+    let address = format!("{INSIDE}:9209");
+    let _agent = start_at(&lab, &folder, &address);
+    let browser = Browser::open(&lab, &folder.path(""));
+    browser.go(&format!("http://{address}/"));
+    holds(&browser, "document.getElementById('token-dialog').open");
+    says(&browser, "#token-answer", "send the token");
+    browser.press(ESCAPE);
+    holds(&browser, "!document.getElementById('token-dialog').open");
+
+    // It goes on asking the agent, and leaves the operator alone.
+    let asked = "return performance.getEntriesByType('resource').length";
+    let before = browser.run(asked).as_u64().unwrap();
+    wait("more questions", || browser.run(asked).as_u64().filter(|&now| now >= before + 20));
+    assert_eq!(browser.run("return document.getElementById('token-dialog').open"), false);
+    says(&browser, "#state", "send the token");
+    assert_eq!(browser.text("#in-pps"), "–");
+
+    browser.click("#token-button");
+    browser.press(&format!("{TOKEN}{ENTER}"));
+    says(&browser, "#state", "live");
+    says(&browser, "#in-pps", "pps");
 }
 
 #[test]
