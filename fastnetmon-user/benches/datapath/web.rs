@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, setpriority_process};
 use serde_json::Value;
 use xtask::lab::Lab;
 
@@ -54,6 +55,7 @@ fn under_attack(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::R
     let lab = Lab::new("bench")?;
     let mut generator = Generator::new(&lab, object)?;
     let agent = Agent::start_with(&lab, "10.0.0.0/16\n", THRESHOLD, "xdp", ALL_BANNED)?;
+    prefer(agent.pid())?;
     let first = Ipv4Addr::new(10, 0, 0, 0);
     generator.order(Order { first, mask: 0xffff, protocols: [17; 4], cut: 0 })?;
     let stop = AtomicBool::new(false);
@@ -75,8 +77,11 @@ fn under_attack(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::R
 fn banned(lab: &Lab) -> anyhow::Result<u64> {
     let begun = Instant::now();
     loop {
-        let bans = number(&get(lab, "/api/v1/totals")?, "bans");
+        // Until the first report there is nothing to say.
+        let bans = get(lab, "/api/v1/totals").map_or(0, |totals| number(&totals, "bans"));
         if bans > HOSTS * 9 / 10 {
+            // Until the packets of all those bans were told as well: their deadline is ten seconds.
+            std::thread::sleep(Duration::from_secs(14));
             return Ok(bans);
         }
         if begun.elapsed() > Duration::from_secs(30) {
@@ -101,21 +106,28 @@ fn answers(lab: &Lab, effort: Effort, bans: u64, report: &mut Report) -> anyhow:
     for question in QUESTIONS {
         get(lab, &format!("/api/v1/hosts?{question}"))?;
     }
-    let (mut took, fewest) = lab.run_inside(|| {
+    let (mut took, fewest, alone) = lab.run_inside(|| {
+        setpriority_process(None, -20).context("cannot go before others")?;
         let mut client = Client::connect()?;
         let (mut took, mut fewest) = (Vec::new(), u64::MAX);
+        let mut alone = QUESTIONS.map(|_| Vec::new());
         let begun = Instant::now();
         for (round, question) in (0..rounds).zip(QUESTIONS.into_iter().cycle()) {
             let due = begun + every * round;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let asked = Instant::now();
             let body = client.get(&format!("/api/v1/hosts?{question}"))?;
             took.push(due.elapsed().as_secs_f64() * 1e3);
+            let kind = usize::try_from(round)? % QUESTIONS.len();
+            if let Some(alone) = alone.get_mut(kind) {
+                alone.push(asked.elapsed().as_secs_f64() * 1e3);
+            }
             if !question.starts_with("within") && round % 97 == 0 {
                 let answer: Value = serde_json::from_slice(&body)?;
                 fewest = fewest.min(number(&answer, "matching"));
             }
         }
-        anyhow::Ok((took, fewest))
+        anyhow::Ok((took, fewest, alone.map(median)))
     })??;
     took.sort_by(f64::total_cmp);
     let at = |share: usize| took.get(took.len() * share / 1000).copied().unwrap_or(f64::NAN);
@@ -126,9 +138,10 @@ fn answers(lab: &Lab, effort: Effort, bans: u64, report: &mut Report) -> anyhow:
         must: Must::AtMost(20.0),
         detail: format!(
             "{rounds} questions of five kinds, one each 10 ms; median {:.2} ms, worst {:.1} ms; \
-             at least {fewest} hosts moved, {bans} were banned",
+             by kind, once asked, median {}; at least {fewest} hosts moved, {bans} were banned",
             at(500),
-            at(999)
+            at(999),
+            alone.map(|kind| format!("{kind:.1}")).join(", ")
         ),
     });
     Ok(())
@@ -223,8 +236,8 @@ fn streams(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result
     let lab = Lab::new("bench")?;
     let mut generator = Generator::new(&lab, object)?;
     let agent = Agent::start_with(&lab, "192.0.2.0/24\n", latency::THRESHOLD, "xdp", WEB)?;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    let mut told = 0;
+    prefer(agent.pid())?;
+    let (mut alone, mut beside, mut told) = (Vec::new(), Vec::new(), 0);
     for run in 1..=effort.of(12, 2) {
         for has_readers in [false, true] {
             let number = 2 * run + u32::from(has_readers);
@@ -291,6 +304,15 @@ fn reading<T>(lab: &Lab, work: impl FnOnce() -> T) -> anyhow::Result<(T, u64)> {
         done
     });
     Ok((done, told.into_inner()))
+}
+
+/// Lets the threads of a process go before whatever else this machine does.
+fn prefer(pid: u32) -> anyhow::Result<()> {
+    for task in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))? {
+        let thread = task?.file_name().to_string_lossy().parse()?;
+        setpriority_process(Pid::from_raw(thread), -20).context("cannot go before others")?;
+    }
+    Ok(())
 }
 
 /// CPU time of all threads of a process, to the nanosecond.

@@ -89,7 +89,10 @@ fn flood(lab: &Lab, packets: u64) {
 /// How many pixels of a chart have the colour of its incoming line.
 fn drawn(browser: &Browser<'_>, chart: &str) -> u64 {
     let script = format!(
-        "const canvas = document.querySelector('{chart} canvas');
+        "const shown = document.querySelector('{chart} canvas');
+         // A copy, so that reading changes nothing about how the page draws.
+         const canvas = new OffscreenCanvas(shown.width, shown.height);
+         canvas.getContext('2d').drawImage(shown, 0, 0);
          const line = getComputedStyle(document.documentElement).getPropertyValue('--in').trim();
          const [r, g, b] = [1, 3, 5].map((at) => parseInt(line.slice(at, at + 2), 16));
          const {{ data }} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
