@@ -100,7 +100,7 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 /// What tests try the agent on; they start what they need by themselves, on ports of their own.
-const PEERS: [(&str, &str); 7] = [
+const PEERS: [(&str, &str); 9] = [
     ("curl", "curl"),
     ("tmux", "tmux"),
     ("redis-server", "redis-server"),
@@ -108,6 +108,8 @@ const PEERS: [(&str, &str); 7] = [
     ("influxd", "influxdb"),
     ("clickhouse-server", "clickhouse-server"),
     ("iptables", "iptables"),
+    ("tshark", "tshark"),
+    ("capinfos", "wireshark-common"),
 ];
 
 /// What packages are tried in.

@@ -4,10 +4,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::model::{HostId, Moment, Seen};
+use crate::model::{Caught, HostId, Moment};
 
 /// Sparse samples kept, over all hosts.
 const RECENT: usize = 8192;
@@ -30,7 +30,7 @@ pub struct Evidence {
 
 #[derive(Debug, Default)]
 struct Kept {
-    recent: VecDeque<(HostId, Seen)>,
+    recent: VecDeque<(HostId, Caught)>,
     armed: HashMap<HostId, Armed>,
     /// Who is in `armed`, by address.
     by_address: HashMap<IpAddr, HostId>,
@@ -42,7 +42,7 @@ struct Kept {
 struct Armed {
     address: IpAddr,
     wanted: usize,
-    packets: Vec<Seen>,
+    packets: Vec<Caught>,
 }
 
 impl Evidence {
@@ -51,21 +51,21 @@ impl Evidence {
     pub fn arm(&self, now: Moment, hosts: &[(HostId, IpAddr)], wanted: usize) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let since = now - REACH;
-        let mut before: HashMap<HostId, Vec<&Seen>> =
+        let mut before: HashMap<HostId, Vec<&Caught>> =
             hosts.iter().map(|&(host, _)| (host, Vec::new())).collect();
         for (host, packet) in &kept.recent {
-            if packet.at >= since
+            if packet.seen.at >= since
                 && let Some(of_host) = before.get_mut(host)
             {
                 of_host.push(packet);
             }
         }
         let count = BEFORE.min(wanted).max(1);
-        let spread = |of_host: Vec<&Seen>| -> Vec<Seen> {
+        let spread = |of_host: Vec<&Caught>| -> Vec<Caught> {
             let step = of_host.len().div_ceil(count).max(1);
             of_host.into_iter().step_by(step).cloned().collect()
         };
-        let before: HashMap<HostId, Vec<Seen>> =
+        let before: HashMap<HostId, Vec<Caught>> =
             before.into_iter().map(|(host, of_host)| (host, spread(of_host))).collect();
         let mut before = before;
         for &(host, address) in hosts {
@@ -95,7 +95,7 @@ impl Evidence {
     }
 
     /// Hands over what is held, in order of time, and ends the collection.
-    pub fn take(&self, host: HostId) -> Arc<[Seen]> {
+    pub fn take(&self, host: HostId) -> Vec<Caught> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let armed = kept.armed.remove(&host);
         if let Some(armed) = &armed {
@@ -104,21 +104,21 @@ impl Evidence {
         }
         drop(kept);
         let mut packets = armed.map(|armed| armed.packets).unwrap_or_default();
-        packets.sort_by_key(|packet| packet.at);
-        packets.into()
+        packets.sort_by_key(|packet| packet.seen.at);
+        packets
     }
 
     /// Keeps a packet: for the host's dump when one is wanted, else among the recent ones.
-    pub fn keep(&self, host: HostId, packet: Seen) {
+    pub fn keep(&self, host: HostId, packet: Caught) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).add(host, packet);
     }
 
     /// Keeps a packet that was taken because one of its ends is armed; the kernel asks the target
     /// first, so it is the target's while its dump has room.
-    pub fn keep_taken(&self, packet: Seen) {
+    pub fn keep_taken(&self, packet: Caught) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let [target, source] =
-            [packet.target, packet.source].map(|end| kept.by_address.get(&end).copied());
+            [packet.seen.target, packet.seen.source].map(|end| kept.by_address.get(&end).copied());
         let host = target.filter(|&host| kept.has_room(host)).or(source).or(target);
         if let Some(host) = host {
             kept.add(host, packet);
@@ -131,7 +131,7 @@ impl Kept {
         self.armed.get(&host).is_some_and(|armed| armed.packets.len() < armed.wanted)
     }
 
-    fn add(&mut self, host: HostId, packet: Seen) {
+    fn add(&mut self, host: HostId, packet: Caught) {
         if let Some(armed) = self.armed.get_mut(&host)
             && armed.packets.len() < armed.wanted
             && self.held < ARMED
@@ -149,10 +149,11 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Class;
+    use crate::model::{Class, Raw, Seen, Starts};
 
-    fn packet(at: u64) -> Seen {
-        Seen {
+    fn packet(at: u64) -> Caught {
+        let raw = Raw::of(Starts::Ip, &[0x45; 28], 46);
+        let seen = Seen {
             at: Moment::after_boot(Duration::from_millis(at)),
             source: [192, 0, 2, 1].into(),
             target: [198, 51, 100, 7].into(),
@@ -162,7 +163,8 @@ mod tests {
             bytes: 46,
             ttl: 64,
             tcp_flags: None,
-        }
+        };
+        Caught { seen, raw }
     }
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
             evidence.keep(victim, packet(at));
             evidence.keep(bystander, packet(at));
         }
-        evidence.arm(packet(29).at, &[(victim, [198, 51, 100, 7].into())], 100);
+        evidence.arm(packet(29).seen.at, &[(victim, [198, 51, 100, 7].into())], 100);
         // 30 recent ones, every second of which is taken.
         assert_eq!(evidence.collected(victim), Some((15, 100)));
         for at in 30..200 {
@@ -193,11 +195,11 @@ mod tests {
         let collected = || [target, source].map(|host| evidence.collected(host).map(|(n, _)| n));
         evidence.keep_taken(packet(0));
         assert_eq!(collected(), [None, None]);
-        evidence.arm(packet(0).at, &[(source, packet(0).source)], 9);
+        evidence.arm(packet(0).seen.at, &[(source, packet(0).seen.source)], 9);
         evidence.keep_taken(packet(1));
         assert_eq!(collected(), [None, Some(1)]);
         // The target comes first while there is room in its dump.
-        evidence.arm(packet(0).at, &[(target, packet(0).target)], 1);
+        evidence.arm(packet(0).seen.at, &[(target, packet(0).seen.target)], 1);
         for at in 2..5 {
             evidence.keep_taken(packet(at));
         }

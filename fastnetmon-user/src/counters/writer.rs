@@ -19,7 +19,7 @@ use fastnetmon_common::wire::Captured;
 
 use crate::capture::{Frame, Intake, Sample, Starts};
 use crate::counters::Evidence;
-use crate::model::{Direction, HostId, Moment, Seen, Sides};
+use crate::model::{Caught, Direction, HostId, Moment, Raw, Seen, Sides};
 use crate::networks::Ignores;
 use crate::tables::{Notice, Row};
 
@@ -91,21 +91,21 @@ impl Intake for Writer {
             return;
         };
         if let Some(host) = counting.take(window(at), sides, frame)
-            && let Some(seen) = seen(at, frame)
+            && let Some(caught) = caught(at, frame)
         {
-            self.evidence.keep(host, seen);
+            self.evidence.keep(host, caught);
         }
     }
 
     fn sample(&mut self, sample: &Sample<'_>) {
-        if let Some(seen) = seen(sample.at, &sample.frame) {
-            self.evidence.keep(sample.host, seen);
+        if let Some(caught) = caught(sample.at, &sample.frame) {
+            self.evidence.keep(sample.host, caught);
         }
     }
 
     fn redirected(&mut self, at: Moment, frame: &Frame<'_>) {
-        if let Some(seen) = seen(at, frame) {
-            self.evidence.keep_taken(seen);
+        if let Some(caught) = caught(at, frame) {
+            self.evidence.keep_taken(caught);
         }
     }
 
@@ -182,13 +182,15 @@ fn captured<'a>(frame: &Frame<'a>) -> Captured<'a> {
     Captured { bytes, wire_len }
 }
 
-fn seen(at: Moment, frame: &Frame<'_>) -> Option<Seen> {
+/// A packet that is kept; only here is anything of it copied.
+fn caught(at: Moment, frame: &Frame<'_>) -> Option<Caught> {
     let captured = captured(frame);
-    match frame.starts {
+    let seen = match frame.starts {
         Starts::Ethernet => Seen::from_ethernet(at, captured),
         Starts::Ip => Seen::from_ip(at, captured),
         Starts::Typed(ethertype) => Seen::from_typed(at, captured, ethertype),
-    }
+    }?;
+    Some(Caught { seen, raw: Raw::of(frame.starts, frame.bytes, captured.wire_len) })
 }
 
 #[cfg(test)]

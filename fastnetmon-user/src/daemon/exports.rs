@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::error;
 
+use crate::actions::PacketShelf;
 use crate::control::{Reply, Request, Status, Way};
 use crate::daemon::sinks::Sinks;
 use crate::daemon::tick::Wish;
@@ -49,6 +50,7 @@ pub(super) fn prepare(settings: &Settings) -> Result<(Gatherer, Option<Exports>)
         book: Arc::default(),
         web,
         configuration,
+        packets: PacketShelf::new(settings.packets.folder.clone()),
         sinks,
     };
     Ok((Gatherer::new(wants, Some(hand), standings), Some(exports)))
@@ -62,6 +64,7 @@ pub(super) struct Exports {
     book: Arc<Book>,
     web: Option<web::Door>,
     configuration: serde_json::Value,
+    packets: PacketShelf,
     sinks: Sinks,
 }
 
@@ -79,7 +82,7 @@ impl Exports {
     }
 
     async fn serve(self, wishes: &Sender<Wish>) {
-        let Self { wants, rounds, book, web, configuration, sinks } = self;
+        let Self { wants, rounds, book, web, configuration, packets, sinks } = self;
         let mut desk = Desk::new(wants);
         let mut tasks = JoinSet::new();
         sinks.start(&mut desk, &mut tasks);
@@ -90,7 +93,7 @@ impl Exports {
             shown.spawn(keep(desk.told(), Arc::clone(&book)));
             shown.spawn(carry(asked, wishes.clone()));
             let told = desk.told();
-            shown.spawn(web::serve(door, told, book, asks, configuration, clock::now));
+            shown.spawn(web::serve(door, told, book, asks, configuration, packets, clock::now));
         }
         desk.run(rounds).await;
         // Who adds up sees its queue closed and sends what is left; who only shows is ended.

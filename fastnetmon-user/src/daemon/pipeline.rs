@@ -36,6 +36,7 @@ use crate::daemon::drops::{self, Drops};
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
 use crate::daemon::journal::{self, Journal, JournalError, Resumed};
+use crate::daemon::packets;
 use crate::daemon::reload::{Reloader, Source};
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
@@ -181,6 +182,8 @@ pub(super) struct Running {
     tick: JoinHandle<Actions>,
     /// Closes when the journal has written everything.
     journal: Receiver<()>,
+    /// Closes when the packets of the last attack are written.
+    packets: Receiver<()>,
     reloader: Arc<Reloader>,
     captures: Vec<JoinHandle<()>>,
     exports: Option<JoinHandle<()>>,
@@ -287,6 +290,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let (reloader, changed) = Reloader::new(source, settings.clone(), guarded.clone());
     let reloader = Arc::new(reloader);
     let screen = screen::Writer::new(&settings.screen, &shown)?;
+    let (tray, clerk) = packets::prepare(&settings.packets, &about.interfaces);
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -296,6 +300,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         hints,
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
+        tray,
         actions,
         drops: dropping,
         resumed,
@@ -362,6 +367,13 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
             journal.run(&noted);
         })?;
     }
+    let (filing, packets_done) = bounded(0);
+    if let Some(clerk) = clerk {
+        spawn("packets", &end, move || {
+            let _filing = filing;
+            clerk.run();
+        })?;
+    }
     let exports = exports
         .map(|exports| {
             let wishes = wishes.clone();
@@ -382,6 +394,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         stopping,
         tick,
         journal: journal_done,
+        packets: packets_done,
         reloader,
         captures,
         exports,
@@ -402,6 +415,7 @@ impl Running {
             stopping,
             tick,
             journal,
+            packets,
             reloader,
             captures,
             exports,
@@ -467,6 +481,9 @@ impl Running {
         }
         if journal.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
             error!("The journal was not written to its end.");
+        }
+        if packets.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+            error!("The packets of the last attacks were not written.");
         }
         // The tick was the one who told it; it has a deadline of its own.
         if exports.is_some_and(|exports| exports.join().is_err()) {

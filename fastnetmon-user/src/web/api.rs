@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
@@ -20,6 +20,7 @@ use utoipa::{IntoParams, OpenApi};
 
 use crate::model::{Direction, Prefix};
 use crate::reports::{HostLoad, Interest, Report};
+use crate::verdicts::BanId;
 use crate::web::guard::Refusal;
 use crate::web::words::{
     Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, HostsQuery, Network,
@@ -58,6 +59,7 @@ type Desk = State<Arc<Office>>;
         bans,
         ban,
         unban,
+        packets,
         events,
         stream::stream,
         totals_history,
@@ -80,6 +82,7 @@ pub(super) fn router(office: Arc<Office>) -> Router {
         .route("/hosts/{ip}", get(host))
         .route("/bans", get(bans).post(ban))
         .route("/bans/{ip}", delete(unban))
+        .route("/bans/{id}/packets", get(packets))
         .route("/events", get(events))
         .route("/stream", get(stream::stream))
         .route("/history", get(totals_history))
@@ -317,6 +320,39 @@ async fn unban(State(office): Desk, Path(ip): Path<String>) -> Response {
     match address(&ip) {
         Ok(address) => obey(&office, Order::Unban { address }).await,
         Err(problem) => *problem,
+    }
+}
+
+/// Packets of a ban's attack as pcapng, as long as its file is kept; `id` as in a ban or an event
+#[utoipa::path(get, path = "/api/v1/bans/{id}/packets", params(("id" = String, Path)),
+    responses((status = 200, content_type = "application/x-pcapng", body = Vec<u8>), (status = 400, body = Problem), (status = 404, body = Problem), (status = 500, body = Problem)))]
+async fn packets(State(office): Desk, Path(id): Path<String>) -> Response {
+    let Ok(ban) = id.parse().map(BanId) else {
+        let reason = format!("`{id}` is no number of a ban: it is `id` in /api/v1/bans");
+        return problem(StatusCode::BAD_REQUEST, reason);
+    };
+    let shelf = office.packets.clone();
+    match tokio::task::spawn_blocking(move || shelf.read(ban)).await {
+        Ok(Ok(Some((name, bytes)))) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/x-pcapng".to_owned()),
+                (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+            ];
+            (headers, bytes).into_response()
+        }
+        Ok(Ok(None)) => {
+            let reason = format!(
+                "there are no packets of ban {id}: not yet, not any more, or `enabled` in \
+                 `[packets]` is false"
+            );
+            problem(StatusCode::NOT_FOUND, reason)
+        }
+        Ok(Err(error)) => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the packets of ban {id} cannot be read: {error}"),
+        ),
+        Err(_ended) => problem(StatusCode::SERVICE_UNAVAILABLE, "the agent ends"),
     }
 }
 

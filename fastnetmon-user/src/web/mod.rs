@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::guard::Token;
 pub use self::server::{Door, WebError};
 pub use self::settings::{Listen, Settings};
+use crate::actions::PacketShelf;
 use crate::model::{Direction, Moment};
 use crate::reports::{Book, Told};
 
@@ -70,6 +71,7 @@ struct Office {
     /// The configuration in force.
     configuration: serde_json::Value,
     metrics_hosts: usize,
+    packets: PacketShelf,
     /// Asks what time it is.
     now: fn() -> Moment,
 }
@@ -81,6 +83,7 @@ pub async fn serve(
     book: Arc<Book>,
     asks: mpsc::Sender<Ask>,
     configuration: serde_json::Value,
+    packets: PacketShelf,
     now: fn() -> Moment,
 ) {
     let Door { listener, guard, connections, metrics_hosts } = door;
@@ -90,6 +93,7 @@ pub async fn serve(
     };
     // Charts, networks and the first page of hosts; who asks for more is given it while they ask.
     let _hold = told.wants.hold(crate::reports::Interest::Loudest(crate::reports::history::HOSTS));
-    let office = Arc::new(Office { told, book, asks, guard, configuration, metrics_hosts, now });
+    let office = Office { told, book, asks, guard, configuration, metrics_hosts, packets, now };
+    let office = Arc::new(office);
     server::run(listener, connections, api::router(office)).await;
 }

@@ -30,6 +30,7 @@ mod instant;
 mod lasting;
 mod nflog;
 mod openvz;
+mod packets;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod pf_ring;

@@ -47,7 +47,7 @@ impl House {
         Client { lab: &self.lab, server: SERVER, token: None }
     }
 
-    fn known(&self) -> Client<'_> {
+    pub(crate) fn known(&self) -> Client<'_> {
         Client { token: Some(TOKEN), ..self.client() }
     }
 
@@ -132,7 +132,7 @@ fn every_path_of_the_document_answers_in_the_shape_it_states() {
         let asked = match path.as_str() {
             "/api/v1/hosts/{ip}" => attacked.clone(),
             "/api/v1/history/network" => format!("{path}?prefix=192.0.2.0%2F24"),
-            "/api/v1/stream" => continue,
+            "/api/v1/stream" | "/api/v1/bans/{id}/packets" => continue,
             plain => plain.to_owned(),
         };
         let answer = client.get(&asked);

@@ -25,6 +25,7 @@ use crate::daemon::containers::Containers;
 use crate::daemon::drops::Drops;
 use crate::daemon::hints::Hints;
 use crate::daemon::journal::{Resumed, Trouble};
+use crate::daemon::packets::Tray;
 use crate::daemon::reload::Change;
 use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
@@ -68,6 +69,8 @@ pub(super) struct Tick {
     pub(super) judge: Judge,
     pub(super) evidence: Arc<Evidence>,
     pub(super) packets: u32,
+    /// Where packets of attacks go that are written to disk.
+    pub(super) tray: Tray,
     pub(super) actions: Actions,
     /// What the kernel drops, where it is to drop anything.
     pub(super) drops: Drops,
@@ -334,9 +337,12 @@ impl State {
     }
 
     fn tell_details(&mut self, ban: Ban) {
-        let packets = self.tick.evidence.take(ban.host);
+        let caught = self.tick.evidence.take(ban.host);
         self.tick.territory.disarm(ban.host, ban.address);
+        let dump = usize::try_from(self.tick.packets).unwrap_or(usize::MAX);
+        let packets: Arc<[_]> = caught.iter().take(dump).map(|one| one.seen.clone()).collect();
         let ban = self.tick.judge.learn(ban, &packets);
+        self.tick.tray.put(&ban, caught, self.tick.packets, clock::wall());
         let (ip, kind, because) = (ban.address, ban.attack.kind.name(), &*ban.attack.because);
         info!(%ip, packets = packets.len(), kind, because, "The packets of an attack.");
         self.act(Verdict::Details(ban, packets));
@@ -616,6 +622,7 @@ impl State {
         if *failures > 0 {
             alarms.push(format!("{failures} calls of actions failed, the last one: {last}."));
         }
+        alarms.extend(self.tick.tray.alarms());
         alarms.extend(self.tick.containers.alarms());
         for export in self.tick.told.standings().filter(|export| !export.up) {
             let error = export.error.unwrap_or_default();

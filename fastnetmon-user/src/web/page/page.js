@@ -217,12 +217,28 @@ async function refreshHost() {
   $("host-events").replaceChildren(...host.events.slice(-20).reverse().map((event) => {
     const line = element("li", undefined, { className: event.kind });
     line.append(element("time", clock(event.unix)), event.text);
+    if (event.kind === "attack_details") {
+      line.append(" ", element("button", "Packets as pcapng", { type: "button", onclick: () => download(event.ban, $("host-answer")) }));
+    }
     return line;
   }));
   const packets = host.events.filter((event) => event.packets).at(-1);
   text($("host-packets"), packets ? packets.packets.join("\n") : "");
   $("host-ban").hidden = host.banned;
   $("host-unban").hidden = !host.banned;
+}
+// By hand, since a link would not carry the token.
+async function download(ban, place) {
+  try {
+    const token = sessionStorage.getItem("token");
+    const answer = await fetch(`api/v1/bans/${encodeURIComponent(ban)}/packets`, { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") || "");
+    const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: name ? name[1] : `${ban}.pcapng` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    text(place, "");
+  } catch (error) { text(place, error.message); }
 }
 async function unban(ip, place) {
   try { text(place, await order(`api/v1/bans/${encodeURIComponent(ip)}`, "DELETE")); await refresh(); }
