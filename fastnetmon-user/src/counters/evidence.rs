@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::model::{Caught, HostId, Moment};
+use crate::model::{Caught, Direction, HostId, Moment};
+use crate::origins::Sampled;
 
 /// Sparse samples kept, over all hosts.
 const RECENT: usize = 8192;
@@ -17,6 +18,9 @@ const BEFORE: usize = 20;
 
 /// Packets of armed hosts kept, over all of them: a carpet of attacks takes no more memory than this.
 const ARMED: usize = 262_144;
+
+/// Sparse samples that wait to be taken.
+const SAMPLED: usize = 65_536;
 
 /// How far before the ban they may lie: the policy's window, and as much again.
 const REACH: Duration = Duration::from_secs(2);
@@ -36,6 +40,8 @@ struct Kept {
     by_address: HashMap<IpAddr, HostId>,
     /// Packets in `armed`.
     held: usize,
+    /// Remote sides of sparse samples, while somebody takes them; and those that found no room.
+    sampled: Option<(Vec<Sampled>, u64)>,
 }
 
 #[derive(Debug)]
@@ -113,6 +119,30 @@ impl Evidence {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).add(host, packet);
     }
 
+    /// Keeps a sparse sample, which stands for all packets that were not looked at.
+    pub fn keep_sparse(&self, host: HostId, direction: Direction, packet: Caught) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((sampled, lost)) = &mut kept.sampled {
+            let remote = match direction {
+                Direction::Incoming => packet.seen.source,
+                Direction::Outgoing => packet.seen.target,
+            };
+            if sampled.len() < SAMPLED {
+                sampled.push(Sampled { direction, remote, bytes: packet.seen.bytes });
+            } else {
+                *lost += 1;
+            }
+        }
+        kept.add(host, packet);
+    }
+
+    /// Takes what the sparse samples were since the last time, and how many found no room. From the
+    /// first time on they are kept for it.
+    pub fn take_sampled(&self) -> (Vec<Sampled>, u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(kept.sampled.get_or_insert_default())
+    }
+
     /// Keeps a packet that was taken because one of its ends is armed; the kernel asks the target
     /// first, so it is the target's while its dump has room.
     pub fn keep_taken(&self, packet: Caught) {
@@ -186,6 +216,28 @@ mod tests {
         assert_eq!(taken.first(), Some(&packet(0)));
         assert_eq!(taken.last(), Some(&packet(114)));
         assert_eq!(evidence.collected(victim), None);
+    }
+
+    #[test]
+    fn sparse_samples_are_handed_over_once_and_armed_packets_are_none() {
+        let evidence = Evidence::default();
+        let host = HostId(300);
+        evidence.keep_sparse(host, Direction::Incoming, packet(0));
+        assert_eq!(evidence.take_sampled(), (vec![], 0), "nobody took them before");
+        evidence.keep(host, packet(1));
+        evidence.keep_sparse(host, Direction::Incoming, packet(2));
+        evidence.keep_sparse(host, Direction::Outgoing, packet(3));
+        let sampled =
+            |direction, remote: [u8; 4]| Sampled { direction, remote: remote.into(), bytes: 46 };
+        let expected = vec![
+            sampled(Direction::Incoming, [192, 0, 2, 1]),
+            sampled(Direction::Outgoing, [198, 51, 100, 7]),
+        ];
+        assert_eq!(evidence.take_sampled(), (expected, 0));
+        assert_eq!(evidence.take_sampled(), (vec![], 0));
+        // Armed or not, they begin the dump.
+        evidence.arm(packet(9).seen.at, &[(host, [198, 51, 100, 7].into())], 100);
+        assert_eq!(evidence.collected(host), Some((4, 100)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod exports;
 mod hints;
 mod journal;
 mod logging;
+mod origins;
 mod packets;
 mod pipeline;
 mod privileges;

@@ -36,13 +36,13 @@ use crate::daemon::drops::{self, Drops};
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
 use crate::daemon::journal::{self, Journal, JournalError, Resumed};
-use crate::daemon::packets;
 use crate::daemon::reload::{Reloader, Source};
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock, screen, service};
+use crate::daemon::{Settings, clock, origins, packets, screen, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
+use crate::origins::Origins;
 use crate::rates::WINDOW;
 use crate::verdicts::{BanId, Judge, Policy};
 use crate::web::WebError;
@@ -207,7 +207,9 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         warn!("{remark}.");
     }
     let Guarded { ours, named, whitelist, containers, .. } = guarded.clone();
-    let prepared = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)?;
+    let whence = Origins::default();
+    let prepared = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)?
+        .knowing(&whence);
     let system = |what| move |source| StartError::System { what, source };
     let hurry = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -253,7 +255,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
         started: counters.last(),
     };
-    let shown = Arc::new(Shown::new(Status {
+    let shown = Shown::new(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine: about.engine.to_owned(),
         engine_reason: about.engine_reason.clone(),
@@ -262,9 +264,10 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         interfaces: about.interfaces.clone(),
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
         ..Status::default()
-    }));
+    });
+    let shown = Arc::new(shown.knowing(whence.clone()));
     let (news, table) = bounded(1);
-    let (told, exports) = exports::prepare(settings)?;
+    let (told, exports) = exports::prepare(settings, &whence)?;
     let mut resumed = journal.as_ref().map_or_else(Resumed::default, |journal| {
         journal::resume(journal, clock::wall(), |address| territory.hold(address))
     });
@@ -287,9 +290,11 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let done_before = std::mem::take(&mut resumed.done);
     let actions = Actions::start(prepared, drops, &standing, done_before, notebook, deeds)
         .map_err(system("start the action threads"))?;
-    let (reloader, changed) = Reloader::new(source, settings.clone(), guarded.clone());
+    let (reloader, changed) =
+        Reloader::new(source, settings.clone(), guarded.clone(), whence.clone());
     let reloader = Arc::new(reloader);
     let screen = screen::Writer::new(&settings.screen, &shown)?;
+    let (surveyor, survey) = origins::prepare(settings, &whence, &evidence).unzip();
     let (tray, clerk) = packets::prepare(&settings.packets, &about.interfaces);
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
@@ -301,6 +306,8 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
         tray,
+        surveyor,
+        origins: whence,
         actions,
         drops: dropping,
         resumed,
@@ -350,6 +357,10 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     if !veip.as_os_str().is_empty() {
         let stopped = stopped.clone();
         spawn("containers", &end, move || containers::read(veip, containers, news, stopped))?;
+    }
+    if let Some(survey) = survey {
+        let stopped = stopped.clone();
+        spawn("origins", &end, move || survey.run(&stopped))?;
     }
     if let Some(screen) = screen {
         let stopped = stopped.clone();

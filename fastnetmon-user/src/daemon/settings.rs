@@ -14,6 +14,7 @@ use crate::control;
 use crate::daemon::ScreenSettings;
 use crate::daemon::journal::Settings as JournalSettings;
 use crate::networks::{self, PrefixSet};
+use crate::origins;
 use crate::reports;
 use crate::verdicts::{self, Policy};
 use crate::web;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub capture: capture::Settings,
     /// Which addresses are ours.
     pub networks: networks::Settings,
+    /// Whence packets come.
+    pub origins: origins::Settings,
     /// What is too much.
     pub thresholds: verdicts::Thresholds,
     /// For how long.

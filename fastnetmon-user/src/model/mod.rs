@@ -6,6 +6,7 @@ mod caught;
 mod counts;
 mod host;
 mod moment;
+mod remotes;
 mod seen;
 mod signature;
 
@@ -15,5 +16,6 @@ pub use self::caught::{Caught, Raw, Starts};
 pub use self::counts::{Counts, Load, Loads, PerSecond, Tally};
 pub use self::host::{HostId, Prefix, PrefixError};
 pub use self::moment::{Moment, Wall};
+pub use self::remotes::{CountryShare, Remotes, SystemShare};
 pub use self::seen::Seen;
 pub use self::signature::Signature;

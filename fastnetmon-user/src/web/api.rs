@@ -19,9 +19,10 @@ use tokio::sync::oneshot;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::model::{Direction, Prefix};
-use crate::reports::{HostLoad, Interest, Report};
-use crate::verdicts::BanId;
+use crate::reports::{HostLoad, Interest, Report, What};
+use crate::verdicts::{BanId, Verdict};
 use crate::web::guard::Refusal;
+use crate::web::whence::{Origins, Remotes};
 use crate::web::words::{
     Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, HostsQuery, Network,
     Packets, Problem, Sort, Speed, Totals, is_banned, wall,
@@ -54,6 +55,7 @@ type Desk = State<Arc<Office>>;
         totals,
         health,
         networks,
+        origins,
         hosts,
         host,
         bans,
@@ -78,6 +80,7 @@ pub(super) fn router(office: Arc<Office>) -> Router {
         .route("/totals", get(totals))
         .route("/health", get(health))
         .route("/networks", get(networks))
+        .route("/origins", get(origins))
         .route("/hosts", get(hosts))
         .route("/hosts/{ip}", get(host))
         .route("/bans", get(bans).post(ban))
@@ -281,10 +284,27 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
             .book
             .history(|history| history.host(address).map(History::of))
             .unwrap_or_default(),
-        ban: ban.map(|ban| Ban::of(ban, wall(&report))),
+        ban: ban.map(|ban| Ban::of(ban, wall(&report), &office.origins)),
+        remotes: last_dump(&report, address).and_then(|id| Remotes::of(&office.origins, id.0)),
         events: events.filter(|event| event.is_about(address)).collect(),
     })
     .into_response()
+}
+
+/// The last ban of this host whose packets are among the events.
+fn last_dump(report: &Report, address: IpAddr) -> Option<BanId> {
+    report.events.iter().rev().find_map(|event| match &event.what {
+        What::Verdict { verdict: Verdict::Details(ban, _), .. } if ban.address == address => {
+            Some(ban.id)
+        }
+        _ => None,
+    })
+}
+
+/// Whence packets come and where they go: the loudest systems and countries, by samples
+#[utoipa::path(get, path = "/api/v1/origins", responses((status = 200, body = Origins)))]
+async fn origins(State(office): Desk) -> Json<Origins> {
+    Json(Origins::of(&office.origins))
 }
 
 /// Bans that stand, by address
@@ -292,7 +312,8 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
 async fn bans(State(office): Desk) -> Response {
     answer(&office, |report| {
         let wall = wall(report);
-        report.banned.iter().map(|ban| Ban::of(ban, wall)).collect::<Vec<_>>()
+        let banned = report.banned.iter();
+        banned.map(|ban| Ban::of(ban, wall, &office.origins)).collect::<Vec<_>>()
     })
 }
 

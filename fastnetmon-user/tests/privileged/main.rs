@@ -28,8 +28,11 @@ mod http;
 mod ignore;
 mod instant;
 mod lasting;
+#[path = "../../src/origins/database.rs"]
+mod mmdb;
 mod nflog;
 mod openvz;
+mod origins;
 mod packets;
 #[cfg(feature = "pcap")]
 mod pcap;

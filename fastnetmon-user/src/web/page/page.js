@@ -145,7 +145,7 @@ function showBans(bans) {
     { value: ban.ip, host: ban.ip },
     `${ban.direction} ${ban.attack}${ban.dry_run ? " (dry run)" : ""}`,
     { value: `${count(ban.peak_pps)} pps`, kind: "n" },
-    { value: `${ban.cause}. ${ban.evidence}`, kind: "why" },
+    { value: `${ban.cause}. ${ban.evidence}${ban.remotes && ban.remotes.text ? `. ${ban.remotes.text}` : ""}`, kind: "why" },
     clock(ban.since),
     ban.until === null ? "until let go" : lasting(ban.until - now),
     { value: "Let go", press: () => unban(ban.ip, $("state")) },
@@ -181,6 +181,20 @@ function showHealth(health) {
   $("health").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
 
+function showOrigins(origins) {
+  $("origins-section").hidden = origins.databases.length === 0;
+  text($("origins-how"), origins.span_secs ? `by one packet in ${origins.sample_every}, the last ${origins.span_secs} s: estimates` : "no sample yet");
+  for (const way of ["incoming", "outgoing"]) {
+    const { samples, systems, countries } = origins[way];
+    rows($(`origins-${way}`).tBodies[0], systems.map((system) => [
+      system.asn === 0 ? "not known" : `AS${system.asn} ${system.name}`.trim(),
+      { value: count(system.pps), kind: "n" }, { value: bits(system.bps), kind: "n" },
+    ]));
+    text($(`origins-${way}-countries`), countries.filter((one) => one.country)
+      .map((one) => `${one.country} ${Math.floor(100 * one.samples / Math.max(samples, 1))} %`).join(", "));
+  }
+}
+
 function showNetworks(networks) {
   const loud = networks.slice().sort((a, b) => b.incoming.pps + b.outgoing.pps - a.incoming.pps - a.outgoing.pps).slice(0, 50);
   const body = $("networks").tBodies[0];
@@ -207,7 +221,8 @@ async function refreshHost() {
   if (ip !== state.host) return;
   const { incoming, outgoing, history } = host;
   text($("host-now"), `incoming ${count(incoming.pps)} pps, ${bits(incoming.bps)} · outgoing ${count(outgoing.pps)} pps, ${bits(outgoing.bps)}`
-    + (host.ban ? ` · banned: ${host.ban.attack}, ${host.ban.cause}` : ""));
+    + (host.ban ? ` · banned: ${host.ban.attack}, ${host.ban.cause}` : "")
+    + (host.remotes && host.remotes.text ? ` · the other side: ${host.remotes.text}` : ""));
   charts.host([history.unix, history.incoming_pps, history.outgoing_pps]);
   rows($("classes").tBodies[0], Object.keys(host.incoming_classes).map((name) => {
     const [into, from] = [host.incoming_classes[name], host.outgoing_classes[name]];
@@ -280,6 +295,7 @@ async function refresh() {
       ask("api/v1/bans").then(showBans),
       ask(`api/v1/events?after=${state.lastEvent}`).then(showEvents),
       ask("api/v1/health").then(showHealth), ask("api/v1/networks").then(showNetworks),
+      ask("api/v1/origins").then(showOrigins),
       ask(chartPath).then(draw), $("host-dialog").open ? refreshHost() : null,
     ]);
     state.failures = 0;
