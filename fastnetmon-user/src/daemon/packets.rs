@@ -91,10 +91,9 @@ impl Tray {
 
     /// What an operator should know.
     pub(super) fn alarms(&self) -> impl Iterator<Item = String> + use<> {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = trouble
-            .as_ref()
-            .map(|reason| format!("The packets of attacks are not written: {reason}."));
+        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble =
+            trouble.map(|reason| format!("The packets of attacks are not written: {reason}."));
         let refused = self.shared.refused.load(Ordering::Relaxed);
         let refused = (refused > 0).then(|| {
             format!("The packets of {refused} attacks found the disk too slow and are not written.")

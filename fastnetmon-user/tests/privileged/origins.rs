@@ -71,8 +71,8 @@ fn an_attack_has_systems_and_countries_and_a_changed_database_is_read() {
 
     // The event, as scripts and webhooks are given it.
     let event: Value = wait("the event with its packets", || {
-        let files = fs::read_dir(&log).ok()?.map(|file| file.unwrap().path());
-        let json = files.filter(|path| path.extension().is_some_and(|is| is == "json")).next()?;
+        let mut files = fs::read_dir(&log).ok()?.map(|file| file.unwrap().path());
+        let json = files.find(|path| path.extension().is_some_and(|is| is == "json"))?;
         let event: Value = serde_json::from_slice(&fs::read(json).ok()?).ok()?;
         Some(event).filter(|event| !event["remotes"].is_null())
     });

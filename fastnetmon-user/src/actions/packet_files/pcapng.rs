@@ -51,13 +51,12 @@ pub(super) fn encode(attack: &Attack<'_>, interface: &str) -> io::Result<Vec<u8>
         let leaves = seen.source == attack.ban.address && seen.target != attack.ban.address;
         let (link, data) = framed(raw, leaves);
         let next = u32::try_from(interfaces.len()).unwrap_or(u32::MAX);
-        let interface_id = match interfaces.get(&link.into()) {
-            Some(known) => *known,
-            None => {
-                file.write_pcapng_block(described(link, interface)).map_err(io::Error::other)?;
-                interfaces.insert(link.into(), next);
-                next
-            }
+        let interface_id = if let Some(known) = interfaces.get(&link.into()) {
+            *known
+        } else {
+            file.write_pcapng_block(described(link, interface)).map_err(io::Error::other)?;
+            interfaces.insert(link.into(), next);
+            next
         };
         let mut options = vec![EnhancedPacketOption::Flags(if leaves { LEAVES } else { ARRIVES })];
         // Where every reader shows it; some do not show what a section says.
