@@ -242,7 +242,7 @@ mod tests {
             usize::try_from(state >> 33).unwrap() % below
         };
         let mut believed = 0;
-        for _ in 0..800 {
+        for _ in 0..200 {
             let mut bad = good.clone();
             // Where the data and the description are: the tree is long and all alike.
             for _ in 0..=random(4) {

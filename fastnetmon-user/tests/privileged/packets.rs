@@ -1,6 +1,7 @@
 //! Packets of attacks as files, opened by the program operators open them with.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +11,7 @@ use xtask::lab::{GUARDED, INSIDE_INTERFACE, Lab};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, wait};
+use crate::lasting::Disk;
 use crate::web::House;
 
 const SOURCE: [u8; 4] = [203, 0, 113, 99];
@@ -137,4 +139,34 @@ fn a_folder_that_cannot_be_written_is_an_alarm_and_stops_no_ban() {
         alarms.into_iter().find(|alarm| alarm.contains("packets of attacks are not written"))
     });
     assert!(alarm.contains("name another `folder` in `[packets]`"), "{alarm}");
+}
+
+#[test]
+fn a_full_disk_is_an_alarm_until_there_is_room_and_leaves_no_half_file() {
+    let lab = Lab::new("packetsfull").unwrap();
+    let folder = std::env::temp_dir().join(format!("fnm-packets-disk-{}", std::process::id()));
+    let disk = Disk::mount(folder.clone());
+    let shelf = folder.join("packets");
+    let rest = format!("[packets]\nfolder = \"{}\"\n[thresholds]\npps = 30000\n", shelf.display());
+    let hook = "echo \"$1 $4\" >> HERE/calls";
+    let agent = Agent::start(&lab, &Setup { rest: &rest, hook, ..Setup::default() });
+    fs::create_dir(&shelf).unwrap();
+    disk.fill();
+    flood(&lab, 60_000);
+    agent.folder.wait_for("calls", |text| text.contains("attack_details"));
+    let is_told = || {
+        agent.status().alarms.iter().any(|alarm| alarm.contains("make room there, or keep less"))
+    };
+    wait("the alarm", || is_told().then_some(()));
+    assert_eq!(fs::read_dir(&shelf).unwrap().count(), 0);
+    disk.free();
+    let other = Ipv4Addr::new(192, 0, 2, 9);
+    let flood = Pool::new([Frame::udp(SOURCE, other, 40_000, 4444).payload(18)]);
+    lab.sender_outside().unwrap().send(&flood, 60_000, Pace::Pps(60_000)).unwrap();
+    let file = wait("the file", || only_file(&shelf));
+    assert!(file.to_str().unwrap().ends_with("_192.0.2.9.pcapng"), "{}", file.display());
+    wait("the end of the alarm", || (!is_told()).then_some(()));
+    drop(agent);
+    drop(disk);
+    fs::remove_dir(folder).unwrap();
 }
