@@ -14,6 +14,7 @@ use fastnetmon_user::capture::{CaptureFile, Frame, Intake as _, Link, Starts};
 use fastnetmon_user::counters::{Counters, Rules, Writer};
 use fastnetmon_user::model::{Moment, Prefix};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
+use fastnetmon_user::origins::{Atlas, Database};
 use fastnetmon_user::rates::RateTable;
 use fastnetmon_user::tables;
 
@@ -127,4 +128,16 @@ pub fn nflog_message(bytes: &[u8]) {
         }
     });
     assert!(messages <= bytes.len() / 16 + 1, "{messages} messages of {} bytes", bytes.len());
+}
+
+/// A database is refused, or has an answer for every address; its names can be shown.
+pub fn mmdb_file(bytes: &[u8]) {
+    let Ok(database) = Database::of("mmdb".as_ref(), bytes.to_vec()) else { return };
+    assert!(database.kind().len() <= 60);
+    let atlas = Atlas::new(vec![Arc::new(database)]);
+    for address in ["203.0.113.7", "198.51.100.9", "2001:db8::1", "::", "255.255.255.255"] {
+        let Ok(address) = address.parse() else { continue };
+        let name = atlas.find(address).name;
+        assert!(name.chars().count() <= 60 && !name.contains(char::is_control), "{name:?}");
+    }
 }

@@ -7,7 +7,8 @@
 //! with threads.
 //!
 //! Below them lie the foundations: [`model`] (the words), [`tables`] (memory with the layout of the
-//! counter table), [`networks`] (whom we guard), [`kernel`] (the only user of aya), [`control`]
+//! counter table), [`networks`] (whom we guard), [`origins`]
+//! (whence packets come), [`kernel`] (the only user of aya), [`control`]
 //! (what daemon and client say to each other).
 //!
 //! **Invariant**: a room uses what stands before it and never what comes after; `cargo xtask tidy`
@@ -17,6 +18,7 @@ pub mod control;
 pub mod kernel;
 pub mod model;
 pub mod networks;
+pub mod origins;
 pub mod tables;
 
 pub mod actions;

@@ -5,6 +5,9 @@
 #[expect(unreachable_pub, reason = "written for the fuzzer's programs as well")]
 mod targets;
 
+#[path = "../src/origins/database.rs"]
+mod database;
+
 mod tests {
     use std::io::Write as _;
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,6 +16,7 @@ mod tests {
     use flate2::write::GzEncoder;
     use xtask::traffic::Frame;
 
+    use super::database::{Make, country, geolite, ipinfo};
     use super::targets;
 
     /// Changes of each seed.
@@ -169,6 +173,18 @@ mod tests {
     #[test]
     fn files_of_pcapng_are_read_within_bounds() {
         bear(targets::pcapng_file, &[pcapng()]);
+    }
+
+    #[test]
+    fn databases_of_origins_are_refused_or_have_an_answer() {
+        let make = |record_bits| {
+            Make { record_bits, ..Make::default() }.file(&[
+                ("203.0.113.0/24", geolite(64_500, "Example Net")),
+                ("198.51.100.0/24", country("country", "de")),
+                ("2001:db8::/32", ipinfo("AS64501", "Example", "US", "United States")),
+            ])
+        };
+        bear(targets::mmdb_file, &[make(24), make(28)]);
     }
 
     #[test]

@@ -240,7 +240,8 @@ impl Folder {
             "[networks]\nlist = '{}'\nwhitelist = '{}'\n\n\
              [thresholds]\npps = {THRESHOLD_PPS}\n\n[ban]\ntime_secs = {ban_secs}\nfinished_secs = 1\n\n\
              [notify]\nscript = '{}'\n\n[control]\nsocket = '{}'\n\n\
-             [journal]\npath = ''\n\n[attack_log]\nenabled = false\n",
+             [journal]\npath = ''\n\n[attack_log]\nenabled = false\n\n\
+             [packets]\nenabled = false\n",
             networks.display(),
             whitelist.display(),
             script.display(),

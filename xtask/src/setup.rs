@@ -100,7 +100,7 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 /// What tests try the agent on; they start what they need by themselves, on ports of their own.
-const PEERS: [(&str, &str); 10] = [
+const PEERS: [(&str, &str); 12] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("curl", "curl"),
@@ -111,6 +111,8 @@ const PEERS: [(&str, &str); 10] = [
     ("clickhouse-server", "clickhouse-server"),
     ("iptables", "iptables"),
     ("prometheus", "prometheus"),
+    ("tshark", "tshark"),
+    ("capinfos", "wireshark-common"),
 ];
 
 /// What packages are tried in.

@@ -21,6 +21,7 @@ use crate::actions::{
     Sort, Terms,
 };
 use crate::model::Wall;
+use crate::origins::Origins;
 use crate::verdicts::{Ban, Verdict};
 
 /// Actions that were looked at and can be started.
@@ -70,6 +71,19 @@ pub fn prepare(
         webhook: Webhook::new(webhook)?.map(|webhook| (webhook, webhook_terms)),
         log_file: log_file.map(|log_file| (log_file, log_terms)),
     })
+}
+
+impl Prepared {
+    /// Events will say where packets come from, as far as that is known.
+    #[must_use]
+    pub fn knowing(self, origins: &Origins) -> Self {
+        let Self { script: (script, terms), webhook, log_file } = self;
+        Self {
+            script: (script.knowing(origins.clone()), terms),
+            webhook: webhook.map(|(webhook, terms)| (webhook.knowing(origins.clone()), terms)),
+            log_file: log_file.map(|(log, terms)| (log.knowing(origins.clone()), terms)),
+        }
+    }
 }
 
 /// The kernel answers at once.

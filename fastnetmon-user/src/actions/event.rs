@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::actions::{Errand, report};
 use crate::model::{Class, Direction, Loads, Seen, Tally, Wall};
+use crate::origins::Origins;
 use crate::verdicts::{Alert, Attack, Ban, BanId, Cause, Ending, Verdict};
 
 /// The version of the event.
@@ -30,12 +31,15 @@ struct Common<'a> {
     attack: Option<&'a Attack>,
 }
 
-/// The event of this errand.
-pub fn json(errand: &Errand) -> Value {
+/// The event of this errand, with what is known of where its packets came from.
+pub fn json(errand: &Errand, origins: &Origins) -> Value {
     match &errand.verdict {
         Verdict::Ban(ban) => host(errand, ban),
         Verdict::Details(ban, packets) => {
             let mut event = host(errand, ban);
+            if let Some(atlas) = origins.atlas() {
+                put(&mut event, "remotes", json!(atlas.group(packets, ban.address)));
+            }
             let packets = packets.iter().map(|packet| self::packet(packet, errand.wall));
             put(&mut event, "packet_dump_detailed", Value::Array(packets.collect()));
             event
@@ -47,6 +51,9 @@ pub fn json(errand: &Errand) -> Value {
                 Ending::Operator { reason } => ("operator", reason.as_deref()),
             };
             put(&mut event, "ended", json!({ "because": because, "reason": reason }));
+            if let Some(remotes) = origins.of_ban(ban.id.0) {
+                put(&mut event, "remotes", json!(*remotes));
+            }
             event
         }
         Verdict::Alert(alert) | Verdict::Calm(alert) => {
@@ -205,8 +212,13 @@ fn put(event: &mut Value, name: &str, value: Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{Moment, Prefix};
+    use crate::origins::database::{Make, ipinfo};
+    use crate::origins::{Atlas, Database};
 
     fn errand(verdict: Verdict) -> Errand {
         let wall = Wall {
@@ -224,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_ban_says_who_why_and_how_much() {
-        let event = json(&errand(Verdict::Ban(ban())));
+        let event = json(&errand(Verdict::Ban(ban())), &Origins::default());
         for (at, expected) in [
             ("/version", json!(1)),
             ("/id", json!("77-ban")),
@@ -259,7 +271,8 @@ mod tests {
     #[test]
     fn an_end_says_why_and_packets_are_told_one_by_one() {
         let reason = Some("wrong host".into());
-        let event = json(&errand(Verdict::Unban(ban(), Ending::Operator { reason })));
+        let event =
+            json(&errand(Verdict::Unban(ban(), Ending::Operator { reason })), &Origins::default());
         assert_eq!(event["ended"], json!({ "because": "operator", "reason": "wrong host" }));
         let packet = Seen {
             at: Moment::after_boot(Duration::from_secs(100)),
@@ -272,7 +285,7 @@ mod tests {
             ttl: 55,
             tcp_flags: Some(2),
         };
-        let event = json(&errand(Verdict::Details(ban(), [packet].into())));
+        let event = json(&errand(Verdict::Details(ban(), [packet].into())), &Origins::default());
         let expected = json!([{
             "timestamp": "2026-11-22T17:17:53.135Z", "ip_version": "ipv6",
             "source_ip": "2001:db9::1", "destination_ip": "2001:db8::42",
@@ -284,13 +297,45 @@ mod tests {
     }
 
     #[test]
+    fn with_a_database_packets_have_systems_and_countries_and_without_there_is_no_such_field() {
+        let packet = Seen {
+            at: Moment::after_boot(Duration::from_secs(100)),
+            source: [203, 0, 113, 9].into(),
+            target: [192, 0, 2, 7].into(),
+            ports: (53, 80),
+            class: Class::Udp,
+            protocol: 17,
+            bytes: 60,
+            ttl: 55,
+            tcp_flags: None,
+        };
+        let details = errand(Verdict::Details(ban(), [packet].into()));
+        let unban = errand(Verdict::Unban(ban(), Ending::Over));
+        let origins = Origins::default();
+        assert_eq!(json(&details, &origins).get("remotes"), None);
+        let record = ipinfo("AS64500", "Example Net", "DE", "Germany");
+        let file = Make::default().file(&[("203.0.113.0/24", record)]);
+        let database = Database::of(Path::new("x"), file).unwrap();
+        origins.turn_to(Some(Arc::new(Atlas::new(vec![Arc::new(database)]))));
+        let expected = json!({
+            "packets": 1,
+            "systems": [{ "asn": 64500, "name": "Example Net", "packets": 1, "bytes": 60 }],
+            "countries": [{ "country": "DE", "packets": 1, "bytes": 60 }],
+        });
+        assert_eq!(json(&details, &origins)["remotes"], expected);
+        assert_eq!(json(&unban, &origins).get("remotes"), None, "nobody looked them up");
+        origins.remember(77, serde_json::from_value(expected.clone()).unwrap());
+        assert_eq!(json(&unban, &origins)["remotes"], expected);
+    }
+
+    #[test]
     fn an_alert_is_about_a_network() {
         let Ban { id, direction, cause, loads, pps, peak_pps, group, since, .. } = ban();
         let prefix = Prefix::parse_masked("192.0.2.0/24").unwrap().0;
         let hosts = 241;
         let alert =
             Alert { id, prefix, direction, hosts, cause, pps, peak_pps, loads, group, since };
-        let event = json(&errand(Verdict::Alert(alert)));
+        let event = json(&errand(Verdict::Alert(alert)), &Origins::default());
         assert_eq!(event["id"], "77-alert");
         assert_eq!(
             (&event["alert_scope"], &event["ip"]),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::actions::{Action, ActionError, Errand, Sort, event, report};
+use crate::origins::Origins;
 use crate::verdicts::Verdict;
 
 /// `[attack_log]`.
@@ -54,12 +55,20 @@ pub struct LogFile {
     keep: usize,
     /// Attacks there, as far as they were counted; `None`: not counted yet.
     there: Option<usize>,
+    origins: Origins,
 }
 
 impl LogFile {
     /// Will write into `folder` and keep so many attacks.
     pub fn new(folder: PathBuf, keep: NonZeroU32) -> Self {
-        Self { folder, keep: usize::try_from(keep.get()).unwrap_or(usize::MAX), there: None }
+        let keep = usize::try_from(keep.get()).unwrap_or(usize::MAX);
+        Self { folder, keep, there: None, origins: Origins::default() }
+    }
+
+    /// Will tell where packets come from, as far as that is known.
+    #[must_use]
+    pub fn knowing(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     fn write(&mut self, errand: &Errand) -> io::Result<()> {
@@ -68,17 +77,20 @@ impl LogFile {
         let event = match &errand.verdict {
             // The packets of the attack are in the file that is there.
             Verdict::Unban(..) | Verdict::Calm(_) => {
-                let mut event = event::json(errand);
+                let mut event = event::json(errand, &self.origins);
                 let before = read(&self.path(&name, "json"));
                 if let (Value::Object(event), Some(Value::Object(mut before))) =
                     (&mut event, before)
-                    && let Some(packets) = before.remove("packet_dump_detailed")
                 {
-                    event.insert("packet_dump_detailed".to_owned(), packets);
+                    for name in ["packet_dump_detailed", "remotes"] {
+                        if let Some(known) = before.remove(name) {
+                            event.insert(name.to_owned(), known);
+                        }
+                    }
                 }
                 event
             }
-            _ => event::json(errand),
+            _ => event::json(errand, &self.origins),
         };
         let text = match &errand.verdict {
             Verdict::Ban(_) => Some(report::header(errand)),

@@ -13,6 +13,7 @@ mod errand;
 mod event;
 mod log_file;
 mod notes;
+mod packet_files;
 mod queue;
 mod report;
 mod script;
@@ -32,6 +33,9 @@ pub use self::errand::{Errand, EventId, Occasion};
 pub use self::event::json as event_json;
 pub use self::log_file::{LogFile, Settings as AttackLogSettings};
 pub use self::notes::{NOTED_WITHIN, Note, Notebook, Receipt, Written};
+pub use self::packet_files::{
+    Attack, Most as MostPackets, PacketFolder, Settings as PacketSettings, Shelf as PacketShelf,
+};
 pub use self::report::{full as report_text, header as report_header};
 pub use self::script::Script;
 pub use self::settings::{Arguments, Format, Seconds, Settings, Workers};

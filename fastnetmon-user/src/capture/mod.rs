@@ -45,18 +45,8 @@ pub use self::settings::{
     AccessName, EgressName, EngineName, PfRing, RoleName, Settings, Threads, Tick,
 };
 pub use self::xdp::XdpEngine;
+pub use crate::model::Starts;
 use crate::model::{Direction, HostId, Moment, Sides};
-
-/// Where a frame begins.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Starts {
-    /// With an Ethernet header.
-    Ethernet,
-    /// With its IP header.
-    Ip,
-    /// Behind a link header that named what follows by its `EtherType`.
-    Typed(u16),
-}
 
 /// A frame, or the beginning of one.
 #[derive(Clone, Copy, Debug)]

@@ -143,11 +143,14 @@ impl State {
             }
             Key::Char('B') => return self.switch(View::Bans),
             Key::Char('e') => return self.switch(View::Events),
+            Key::Char('a') => return self.switch(View::Origins),
             Key::Char('?' | 'h') => return self.switch(View::Help),
-            Key::Enter if !matches!(self.view, View::Host(_) | View::Help) => match self.about() {
-                Ok(ip) => return self.show(View::Host(ip)),
-                Err(reason) => self.notice = Some(Err(reason)),
-            },
+            Key::Enter if !matches!(self.view, View::Host(_) | View::Origins | View::Help) => {
+                match self.about() {
+                    Ok(ip) => return self.show(View::Host(ip)),
+                    Err(reason) => self.notice = Some(Err(reason)),
+                }
+            }
             Key::Char('n') => self.ask_ban(),
             Key::Char('u') => self.ask_unban(),
             Key::Up | Key::Char('k') => self.go(self.row.saturating_sub(1)),

@@ -159,6 +159,7 @@ mod tests {
                 since: 0,
                 until: None,
                 drop: None,
+                remotes: None,
             }],
             ..Status::default()
         }

@@ -30,6 +30,18 @@ fn ban(ip: &str, direction: &str, pps: u64, age: u64, left: Option<u64>, cause: 
             "what": "udp from port 53", "rate_pps": 0, "until": NOW + 600,
             "dropped": { "packets": 9_000_000, "bytes": 9_000_000, "pps": 40_000, "bps": 4_000_000 },
         })),
+        "remotes": (ip == VICTIM).then(|| json!({
+            "packets": 100,
+            "systems": [
+                { "asn": 64_500, "name": "Example Net", "packets": 61, "bytes": 8906 },
+                { "asn": 0, "name": "", "packets": 30, "bytes": 4380 },
+                { "asn": 64_501, "name": "", "packets": 9, "bytes": 1314 },
+            ],
+            "countries": [
+                { "country": "DE", "packets": 61, "bytes": 8906 },
+                { "country": "", "packets": 39, "bytes": 5694 },
+            ],
+        })),
     })
 }
 
@@ -45,6 +57,14 @@ fn hosts(loud: u64, count: u64) -> Vec<Value> {
         json!({ "ip": ip, "pps": pps, "bps": pps * 4096, "banned": number == 0 })
     };
     (0..count).map(host).collect()
+}
+
+fn system(asn: u32, name: &str, samples: u64) -> Value {
+    json!({ "asn": asn, "name": name, "samples": samples, "pps": samples * 17, "bps": samples * 99_000 })
+}
+
+fn country(country: &str, samples: u64) -> Value {
+    json!({ "country": country, "samples": samples, "pps": samples * 17, "bps": samples * 99_000 })
 }
 
 /// A state of the agent in the middle of an attack, of this strength.
@@ -73,6 +93,15 @@ pub(super) fn status(pps: u64) -> Status {
         },
         "networks": 2, "ipv6": { "hosts": 2, "room": 32768, "evicted": 0, "refused": 0 },
         "tick_micros": 2690, "alarms": [],
+        "origins": {
+            "sample_every": 1024, "span_secs": 60,
+            "incoming": {
+                "samples": 3700,
+                "systems": [system(64_500, "Example Net", 2200), system(0, "", 1200), system(64_501, "", 300)],
+                "countries": [country("DE", 2200), country("FR", 900), country("", 600)],
+            },
+            "outgoing": { "samples": 0, "systems": [], "countries": [] },
+        },
     });
     serde_json::from_value(value).unwrap()
 }

@@ -76,6 +76,8 @@ pub(super) enum View {
     Bans,
     /// What happened.
     Events,
+    /// Whence packets come.
+    Origins,
     /// The keys.
     Help,
 }
@@ -221,7 +223,7 @@ impl State {
             View::Host(_) => self.packets().len(),
             View::Bans => self.status.bans.len(),
             View::Events => self.events.len(),
-            View::Help => 0,
+            View::Origins | View::Help => 0,
         }
     }
 
@@ -238,7 +240,7 @@ impl State {
         self.chosen = match self.view {
             View::Top => self.hosts(self.way).get(self.row).map(|host| host.ip.clone()),
             View::Bans => self.status.bans.get(self.row).map(|ban| ban.ip.to_string()),
-            View::Host(_) | View::Events | View::Help => None,
+            View::Host(_) | View::Events | View::Origins | View::Help => None,
         };
     }
 
@@ -259,7 +261,7 @@ impl State {
         let place = self.chosen.as_ref().and_then(|chosen| match self.view {
             View::Top => self.hosts(self.way).iter().position(|host| host.ip == *chosen),
             View::Bans => self.status.bans.iter().position(|ban| ban.ip.to_string() == *chosen),
-            View::Host(_) | View::Events | View::Help => None,
+            View::Host(_) | View::Events | View::Origins | View::Help => None,
         });
         match place {
             // The first row is first whoever is there, until somebody is chosen.
@@ -275,7 +277,7 @@ impl State {
             View::Top => self.hosts(self.way).get(self.row).map(|host| host.ip.as_str()),
             View::Bans => return self.status.bans.get(self.row).map(|ban| ban.ip).ok_or_else(none),
             View::Events => self.events.get(self.row).and_then(|event| event.about.as_deref()),
-            View::Help => None,
+            View::Origins | View::Help => None,
         };
         // Of a host that is not loud, only the address is known.
         let text = text.or_else(|| Some(self.filter.as_str()).filter(|_| self.view == View::Top));

@@ -7,6 +7,7 @@
 
 mod codec;
 mod happened;
+mod origins;
 mod settings;
 
 use std::net::IpAddr;
@@ -15,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
 pub use self::happened::{ClassSpeed, EVENTS, Event, Happened, HostView};
+pub use self::origins::{Country, Loudest, Origins, System};
 pub use self::settings::Settings;
+use crate::model::Remotes;
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The daemon's first line.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -167,6 +170,9 @@ pub struct Status {
     /// Databases that are told.
     #[serde(default)]
     pub exports: Vec<Export>,
+    /// Whence packets come; `null`: no database says.
+    #[serde(default)]
+    pub origins: Option<Box<Origins>>,
 }
 
 /// A database that is told.
@@ -313,6 +319,9 @@ pub struct Ban {
     /// What the kernel drops of it; `null`: nothing.
     #[serde(default)]
     pub drop: Option<Dropping>,
+    /// Where the packets of its dump came from, or went to; `null`: not known.
+    #[serde(default)]
+    pub remotes: Option<Remotes>,
 }
 
 /// What the kernel drops of a banned host's traffic.

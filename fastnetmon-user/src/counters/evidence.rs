@@ -4,10 +4,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::model::{HostId, Moment, Seen};
+use crate::model::{Caught, Direction, HostId, Moment};
+use crate::origins::Sampled;
 
 /// Sparse samples kept, over all hosts.
 const RECENT: usize = 8192;
@@ -17,6 +18,9 @@ const BEFORE: usize = 20;
 
 /// Packets of armed hosts kept, over all of them: a carpet of attacks takes no more memory than this.
 const ARMED: usize = 262_144;
+
+/// Sparse samples that wait to be taken.
+const SAMPLED: usize = 65_536;
 
 /// How far before the ban they may lie: the policy's window, and as much again.
 const REACH: Duration = Duration::from_secs(2);
@@ -30,19 +34,21 @@ pub struct Evidence {
 
 #[derive(Debug, Default)]
 struct Kept {
-    recent: VecDeque<(HostId, Seen)>,
+    recent: VecDeque<(HostId, Caught)>,
     armed: HashMap<HostId, Armed>,
     /// Who is in `armed`, by address.
     by_address: HashMap<IpAddr, HostId>,
     /// Packets in `armed`.
     held: usize,
+    /// Remote sides of sparse samples, while somebody takes them; and those that found no room.
+    sampled: Option<(Vec<Sampled>, u64)>,
 }
 
 #[derive(Debug)]
 struct Armed {
     address: IpAddr,
     wanted: usize,
-    packets: Vec<Seen>,
+    packets: Vec<Caught>,
 }
 
 impl Evidence {
@@ -51,21 +57,21 @@ impl Evidence {
     pub fn arm(&self, now: Moment, hosts: &[(HostId, IpAddr)], wanted: usize) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let since = now - REACH;
-        let mut before: HashMap<HostId, Vec<&Seen>> =
+        let mut before: HashMap<HostId, Vec<&Caught>> =
             hosts.iter().map(|&(host, _)| (host, Vec::new())).collect();
         for (host, packet) in &kept.recent {
-            if packet.at >= since
+            if packet.seen.at >= since
                 && let Some(of_host) = before.get_mut(host)
             {
                 of_host.push(packet);
             }
         }
         let count = BEFORE.min(wanted).max(1);
-        let spread = |of_host: Vec<&Seen>| -> Vec<Seen> {
+        let spread = |of_host: Vec<&Caught>| -> Vec<Caught> {
             let step = of_host.len().div_ceil(count).max(1);
             of_host.into_iter().step_by(step).cloned().collect()
         };
-        let before: HashMap<HostId, Vec<Seen>> =
+        let before: HashMap<HostId, Vec<Caught>> =
             before.into_iter().map(|(host, of_host)| (host, spread(of_host))).collect();
         let mut before = before;
         for &(host, address) in hosts {
@@ -95,7 +101,7 @@ impl Evidence {
     }
 
     /// Hands over what is held, in order of time, and ends the collection.
-    pub fn take(&self, host: HostId) -> Arc<[Seen]> {
+    pub fn take(&self, host: HostId) -> Vec<Caught> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let armed = kept.armed.remove(&host);
         if let Some(armed) = &armed {
@@ -104,21 +110,45 @@ impl Evidence {
         }
         drop(kept);
         let mut packets = armed.map(|armed| armed.packets).unwrap_or_default();
-        packets.sort_by_key(|packet| packet.at);
-        packets.into()
+        packets.sort_by_key(|packet| packet.seen.at);
+        packets
     }
 
     /// Keeps a packet: for the host's dump when one is wanted, else among the recent ones.
-    pub fn keep(&self, host: HostId, packet: Seen) {
+    pub fn keep(&self, host: HostId, packet: Caught) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).add(host, packet);
+    }
+
+    /// Keeps a sparse sample, which stands for all packets that were not looked at.
+    pub fn keep_sparse(&self, host: HostId, direction: Direction, packet: Caught) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((sampled, lost)) = &mut kept.sampled {
+            let remote = match direction {
+                Direction::Incoming => packet.seen.source,
+                Direction::Outgoing => packet.seen.target,
+            };
+            if sampled.len() < SAMPLED {
+                sampled.push(Sampled { direction, remote, bytes: packet.seen.bytes });
+            } else {
+                *lost += 1;
+            }
+        }
+        kept.add(host, packet);
+    }
+
+    /// Takes what the sparse samples were since the last time, and how many found no room. From the
+    /// first time on they are kept for it.
+    pub fn take_sampled(&self) -> (Vec<Sampled>, u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(kept.sampled.get_or_insert_default())
     }
 
     /// Keeps a packet that was taken because one of its ends is armed; the kernel asks the target
     /// first, so it is the target's while its dump has room.
-    pub fn keep_taken(&self, packet: Seen) {
+    pub fn keep_taken(&self, packet: Caught) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let [target, source] =
-            [packet.target, packet.source].map(|end| kept.by_address.get(&end).copied());
+            [packet.seen.target, packet.seen.source].map(|end| kept.by_address.get(&end).copied());
         let host = target.filter(|&host| kept.has_room(host)).or(source).or(target);
         if let Some(host) = host {
             kept.add(host, packet);
@@ -131,7 +161,7 @@ impl Kept {
         self.armed.get(&host).is_some_and(|armed| armed.packets.len() < armed.wanted)
     }
 
-    fn add(&mut self, host: HostId, packet: Seen) {
+    fn add(&mut self, host: HostId, packet: Caught) {
         if let Some(armed) = self.armed.get_mut(&host)
             && armed.packets.len() < armed.wanted
             && self.held < ARMED
@@ -149,10 +179,11 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Class;
+    use crate::model::{Class, Raw, Seen, Starts};
 
-    fn packet(at: u64) -> Seen {
-        Seen {
+    fn packet(at: u64) -> Caught {
+        let raw = Raw::of(Starts::Ip, &[0x45; 28], 46);
+        let seen = Seen {
             at: Moment::after_boot(Duration::from_millis(at)),
             source: [192, 0, 2, 1].into(),
             target: [198, 51, 100, 7].into(),
@@ -162,7 +193,8 @@ mod tests {
             bytes: 46,
             ttl: 64,
             tcp_flags: None,
-        }
+        };
+        Caught { seen, raw }
     }
 
     #[test]
@@ -173,7 +205,7 @@ mod tests {
             evidence.keep(victim, packet(at));
             evidence.keep(bystander, packet(at));
         }
-        evidence.arm(packet(29).at, &[(victim, [198, 51, 100, 7].into())], 100);
+        evidence.arm(packet(29).seen.at, &[(victim, [198, 51, 100, 7].into())], 100);
         // 30 recent ones, every second of which is taken.
         assert_eq!(evidence.collected(victim), Some((15, 100)));
         for at in 30..200 {
@@ -187,17 +219,39 @@ mod tests {
     }
 
     #[test]
+    fn sparse_samples_are_handed_over_once_and_armed_packets_are_none() {
+        let evidence = Evidence::default();
+        let host = HostId(300);
+        evidence.keep_sparse(host, Direction::Incoming, packet(0));
+        assert_eq!(evidence.take_sampled(), (vec![], 0), "nobody took them before");
+        evidence.keep(host, packet(1));
+        evidence.keep_sparse(host, Direction::Incoming, packet(2));
+        evidence.keep_sparse(host, Direction::Outgoing, packet(3));
+        let sampled =
+            |direction, remote: [u8; 4]| Sampled { direction, remote: remote.into(), bytes: 46 };
+        let expected = vec![
+            sampled(Direction::Incoming, [192, 0, 2, 1]),
+            sampled(Direction::Outgoing, [198, 51, 100, 7]),
+        ];
+        assert_eq!(evidence.take_sampled(), (expected, 0));
+        assert_eq!(evidence.take_sampled(), (vec![], 0));
+        // Armed or not, they begin the dump.
+        evidence.arm(packet(9).seen.at, &[(host, [198, 51, 100, 7].into())], 100);
+        assert_eq!(evidence.collected(host), Some((4, 100)));
+    }
+
+    #[test]
     fn a_packet_that_was_taken_goes_to_its_armed_end() {
         let evidence = Evidence::default();
         let (target, source) = (HostId(300), HostId(301));
         let collected = || [target, source].map(|host| evidence.collected(host).map(|(n, _)| n));
         evidence.keep_taken(packet(0));
         assert_eq!(collected(), [None, None]);
-        evidence.arm(packet(0).at, &[(source, packet(0).source)], 9);
+        evidence.arm(packet(0).seen.at, &[(source, packet(0).seen.source)], 9);
         evidence.keep_taken(packet(1));
         assert_eq!(collected(), [None, Some(1)]);
         // The target comes first while there is room in its dump.
-        evidence.arm(packet(0).at, &[(target, packet(0).target)], 1);
+        evidence.arm(packet(0).seen.at, &[(target, packet(0).seen.target)], 1);
         for at in 2..5 {
             evidence.keep_taken(packet(at));
         }

@@ -19,7 +19,7 @@ use fastnetmon_common::wire::Captured;
 
 use crate::capture::{Frame, Intake, Sample, Starts};
 use crate::counters::Evidence;
-use crate::model::{Direction, HostId, Moment, Seen, Sides};
+use crate::model::{Caught, Direction, HostId, Moment, Raw, Seen, Sides};
 use crate::networks::Ignores;
 use crate::tables::{Notice, Row};
 
@@ -38,6 +38,15 @@ struct Counting {
     row: Row,
     rules: Rules,
     ignores: Ignores,
+}
+
+/// Why a packet is kept, and whose it is.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    /// The host is armed.
+    Armed(HostId),
+    /// It is one in so many; which way it went, seen from the host.
+    Sparse(HostId, Direction),
 }
 
 /// How frames are counted beyond their own addresses.
@@ -90,22 +99,26 @@ impl Intake for Writer {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        if let Some(host) = counting.take(window(at), sides, frame)
-            && let Some(seen) = seen(at, frame)
-        {
-            self.evidence.keep(host, seen);
+        let Some(kept) = counting.take(window(at), sides, frame) else { return };
+        let Some(caught) = caught(at, frame) else { return };
+        match kept {
+            Kept::Armed(host) => self.evidence.keep(host, caught),
+            Kept::Sparse(host, direction) => self.evidence.keep_sparse(host, direction, caught),
         }
     }
 
     fn sample(&mut self, sample: &Sample<'_>) {
-        if let Some(seen) = seen(sample.at, &sample.frame) {
-            self.evidence.keep(sample.host, seen);
+        let Some(caught) = caught(sample.at, &sample.frame) else { return };
+        if sample.armed {
+            self.evidence.keep(sample.host, caught);
+        } else {
+            self.evidence.keep_sparse(sample.host, sample.direction, caught);
         }
     }
 
     fn redirected(&mut self, at: Moment, frame: &Frame<'_>) {
-        if let Some(seen) = seen(at, frame) {
-            self.evidence.keep_taken(seen);
+        if let Some(caught) = caught(at, frame) {
+            self.evidence.keep_taken(caught);
         }
     }
 
@@ -120,7 +133,7 @@ impl Intake for Writer {
 
 impl Counting {
     /// Counts a frame. Returns for whose dump it is to be kept.
-    fn take(&self, window: u64, sides: Sides, frame: &Frame<'_>) -> Option<HostId> {
+    fn take(&self, window: u64, sides: Sides, frame: &Frame<'_>) -> Option<Kept> {
         let (row, captured) = (&self.row, captured(frame));
         let parsed = match frame.starts {
             Starts::Ethernet => parse_ethernet(&captured),
@@ -156,15 +169,19 @@ impl Counting {
     }
 
     /// Whose dump wants it: an armed host's, the target first, or one packet in so many.
-    fn wants(&self, touched: Touched) -> Option<HostId> {
+    fn wants(&self, touched: Touched) -> Option<Kept> {
         let Touched { source, destination, .. } = touched;
         for end in [destination, source] {
             if end.entry & FLAGGED != 0 && self.row.spend(HostId(end.slot)) {
-                return Some(HostId(end.slot));
+                return Some(Kept::Armed(HostId(end.slot)));
             }
         }
-        let end = Found::ours(destination).or_else(|| source.ours())?;
-        sparse(&&self.row, || self.rules.sparse_every).then_some(HostId(end.slot))
+        let (end, direction) = match Found::ours(destination) {
+            Some(end) => (end, Direction::Incoming),
+            None => (source.ours()?, Direction::Outgoing),
+        };
+        let is_kept = sparse(&&self.row, || self.rules.sparse_every);
+        is_kept.then_some(Kept::Sparse(HostId(end.slot), direction))
     }
 }
 
@@ -182,13 +199,15 @@ fn captured<'a>(frame: &Frame<'a>) -> Captured<'a> {
     Captured { bytes, wire_len }
 }
 
-fn seen(at: Moment, frame: &Frame<'_>) -> Option<Seen> {
+/// A packet that is kept; only here is anything of it copied.
+fn caught(at: Moment, frame: &Frame<'_>) -> Option<Caught> {
     let captured = captured(frame);
-    match frame.starts {
+    let seen = match frame.starts {
         Starts::Ethernet => Seen::from_ethernet(at, captured),
         Starts::Ip => Seen::from_ip(at, captured),
         Starts::Typed(ethertype) => Seen::from_typed(at, captured, ethertype),
-    }
+    }?;
+    Some(Caught { seen, raw: Raw::of(frame.starts, frame.bytes, captured.wire_len) })
 }
 
 #[cfg(test)]

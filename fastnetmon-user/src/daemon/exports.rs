@@ -12,11 +12,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::error;
 
+use crate::actions::PacketShelf;
 use crate::control::{Reply, Request, Status, Way};
 use crate::daemon::sinks::Sinks;
 use crate::daemon::tick::Wish;
 use crate::daemon::{Settings, StartError, clock, control};
 use crate::model::Direction;
+use crate::origins::Origins;
 use crate::reports::{Book, Desk, Gatherer, Health, Round, Told, Wants};
 use crate::web;
 
@@ -33,7 +35,10 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When the web server's socket cannot be had.
-pub(super) fn prepare(settings: &Settings) -> Result<(Gatherer, Option<Exports>), StartError> {
+pub(super) fn prepare(
+    settings: &Settings,
+    origins: &Origins,
+) -> Result<(Gatherer, Option<Exports>), StartError> {
     let wants = Arc::new(Wants::default());
     let web = web::Door::open(&settings.web)?;
     let sinks = Sinks::new(settings, &wants)?;
@@ -49,6 +54,8 @@ pub(super) fn prepare(settings: &Settings) -> Result<(Gatherer, Option<Exports>)
         book: Arc::default(),
         web,
         configuration,
+        packets: PacketShelf::new(settings.packets.folder.clone()),
+        origins: origins.clone(),
         sinks,
     };
     Ok((Gatherer::new(wants, Some(hand), standings), Some(exports)))
@@ -62,6 +69,8 @@ pub(super) struct Exports {
     book: Arc<Book>,
     web: Option<web::Door>,
     configuration: serde_json::Value,
+    packets: PacketShelf,
+    origins: Origins,
     sinks: Sinks,
 }
 
@@ -79,7 +88,7 @@ impl Exports {
     }
 
     async fn serve(self, wishes: &Sender<Wish>) {
-        let Self { wants, rounds, book, web, configuration, sinks } = self;
+        let Self { wants, rounds, book, web, configuration, packets, origins, sinks } = self;
         let mut desk = Desk::new(wants);
         let mut tasks = JoinSet::new();
         sinks.start(&mut desk, &mut tasks);
@@ -90,7 +99,8 @@ impl Exports {
             shown.spawn(keep(desk.told(), Arc::clone(&book)));
             shown.spawn(carry(asked, wishes.clone()));
             let told = desk.told();
-            shown.spawn(web::serve(door, told, book, asks, configuration, clock::now));
+            let known = web::Known { book, configuration, packets, origins };
+            shown.spawn(web::serve(door, told, known, asks, clock::now));
         }
         desk.run(rounds).await;
         // Who adds up sees its queue closed and sends what is left; who only shows is ended.

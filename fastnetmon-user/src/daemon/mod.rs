@@ -17,6 +17,8 @@ mod exports;
 mod hints;
 mod journal;
 mod logging;
+mod origins;
+mod packets;
 mod pipeline;
 mod privileges;
 mod reload;

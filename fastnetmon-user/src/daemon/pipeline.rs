@@ -39,9 +39,10 @@ use crate::daemon::journal::{self, Journal, JournalError, Resumed};
 use crate::daemon::reload::{Reloader, Source};
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock, screen, service};
+use crate::daemon::{Settings, clock, origins, packets, screen, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
+use crate::origins::Origins;
 use crate::rates::WINDOW;
 use crate::verdicts::{BanId, Judge, Policy};
 use crate::web::WebError;
@@ -181,6 +182,8 @@ pub(super) struct Running {
     tick: JoinHandle<Actions>,
     /// Closes when the journal has written everything.
     journal: Receiver<()>,
+    /// Closes when the packets of the last attack are written.
+    packets: Receiver<()>,
     reloader: Arc<Reloader>,
     captures: Vec<JoinHandle<()>>,
     exports: Option<JoinHandle<()>>,
@@ -204,7 +207,9 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         warn!("{remark}.");
     }
     let Guarded { ours, named, whitelist, containers, .. } = guarded.clone();
-    let prepared = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)?;
+    let whence = Origins::default();
+    let prepared = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)?
+        .knowing(&whence);
     let system = |what| move |source| StartError::System { what, source };
     let hurry = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -250,7 +255,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
         started: counters.last(),
     };
-    let shown = Arc::new(Shown::new(Status {
+    let shown = Shown::new(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine: about.engine.to_owned(),
         engine_reason: about.engine_reason.clone(),
@@ -259,9 +264,10 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         interfaces: about.interfaces.clone(),
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
         ..Status::default()
-    }));
+    });
+    let shown = Arc::new(shown.knowing(whence.clone()));
     let (news, table) = bounded(1);
-    let (told, exports) = exports::prepare(settings)?;
+    let (told, exports) = exports::prepare(settings, &whence)?;
     let mut resumed = journal.as_ref().map_or_else(Resumed::default, |journal| {
         journal::resume(journal, clock::wall(), |address| territory.hold(address))
     });
@@ -284,9 +290,12 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let done_before = std::mem::take(&mut resumed.done);
     let actions = Actions::start(prepared, drops, &standing, done_before, notebook, deeds)
         .map_err(system("start the action threads"))?;
-    let (reloader, changed) = Reloader::new(source, settings.clone(), guarded.clone());
+    let (reloader, changed) =
+        Reloader::new(source, settings.clone(), guarded.clone(), whence.clone());
     let reloader = Arc::new(reloader);
     let screen = screen::Writer::new(&settings.screen, &shown)?;
+    let (surveyor, survey) = origins::prepare(settings, &whence, &evidence).unzip();
+    let (tray, clerk) = packets::prepare(&settings.packets, &about.interfaces);
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -296,6 +305,9 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         hints,
         evidence: Arc::clone(&evidence),
         packets: settings.notify.packets.get(),
+        tray,
+        surveyor,
+        origins: whence,
         actions,
         drops: dropping,
         resumed,
@@ -346,6 +358,10 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         let stopped = stopped.clone();
         spawn("containers", &end, move || containers::read(veip, containers, news, stopped))?;
     }
+    if let Some(survey) = survey {
+        let stopped = stopped.clone();
+        spawn("origins", &end, move || survey.run(&stopped))?;
+    }
     if let Some(screen) = screen {
         let stopped = stopped.clone();
         spawn("screen", &end, move || screen.run(&stopped))?;
@@ -360,6 +376,13 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         spawn("journal", &end, move || {
             let _writing = writing;
             journal.run(&noted);
+        })?;
+    }
+    let (filing, packets_done) = bounded(0);
+    if let Some(clerk) = clerk {
+        spawn("packets", &end, move || {
+            let _filing = filing;
+            clerk.run();
         })?;
     }
     let exports = exports
@@ -382,6 +405,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         stopping,
         tick,
         journal: journal_done,
+        packets: packets_done,
         reloader,
         captures,
         exports,
@@ -402,6 +426,7 @@ impl Running {
             stopping,
             tick,
             journal,
+            packets,
             reloader,
             captures,
             exports,
@@ -467,6 +492,9 @@ impl Running {
         }
         if journal.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
             error!("The journal was not written to its end.");
+        }
+        if packets.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+            error!("The packets of the last attacks were not written.");
         }
         // The tick was the one who told it; it has a deadline of its own.
         if exports.is_some_and(|exports| exports.join().is_err()) {

@@ -16,6 +16,7 @@ use tracing::{error, info};
 use crate::actions::{self, Prepared};
 use crate::daemon::{Settings, pipeline};
 use crate::networks::{self, Guarded};
+use crate::origins::Origins;
 use crate::verdicts::Policy;
 
 /// How long the tick may take.
@@ -69,6 +70,7 @@ pub(super) struct Reloader {
     /// What is in force, and what was guarded last; held while a change is made.
     running: Mutex<(Settings, Guarded)>,
     changes: Sender<Change>,
+    origins: Origins,
 }
 
 impl Reloader {
@@ -77,10 +79,11 @@ impl Reloader {
         source: Source,
         settings: Settings,
         guarded: Guarded,
+        origins: Origins,
     ) -> (Self, Receiver<Change>) {
         let (changes, changed) = bounded(1);
         let running = Mutex::new((settings, guarded));
-        (Self { source, running, changes }, changed)
+        (Self { source, running, changes, origins }, changed)
     }
 
     /// Reads, checks and applies. Returns what changed, in lines.
@@ -112,7 +115,8 @@ impl Reloader {
         let Merged { settings, changes, restart } = merge(before, &wanted)?;
         let guarded = networks::read(&settings.networks).map_err(|error| text(&error))?;
         let actions = actions::prepare(&settings.notify, &settings.webhook, &settings.attack_log)
-            .map_err(|error| text(&error))?;
+            .map_err(|error| text(&error))?
+            .knowing(&self.origins);
         let (answer, answered) = bounded(1);
         let change = Change {
             policy: pipeline::policy(&settings, guarded.whitelist.clone()),

@@ -14,6 +14,7 @@ use crate::control;
 use crate::daemon::ScreenSettings;
 use crate::daemon::journal::Settings as JournalSettings;
 use crate::networks::{self, PrefixSet};
+use crate::origins;
 use crate::reports;
 use crate::verdicts::{self, Policy};
 use crate::web;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub capture: capture::Settings,
     /// Which addresses are ours.
     pub networks: networks::Settings,
+    /// Whence packets come.
+    pub origins: origins::Settings,
     /// What is too much.
     pub thresholds: verdicts::Thresholds,
     /// For how long.
@@ -44,6 +47,8 @@ pub struct Settings {
     pub webhook: actions::WebhookSettings,
     /// Reports of attacks as files.
     pub attack_log: actions::AttackLogSettings,
+    /// Packets of attacks as files.
+    pub packets: actions::PacketSettings,
     /// Where bans are written down.
     pub journal: JournalSettings,
     /// Under which name others are told.
@@ -204,6 +209,8 @@ mod tests {
         check("[webhook]\nurl = \"x\"\n", "conf:2: ");
         check("[webhook]\nattempts = 0\n", "`attempts` is 0: it can be 1 to 1000");
         check("[attack_log]\nkeep = 0\n", "conf:2: ");
+        check("[packets]\npackets_to_disk = 10001\n", "it can be 1 to 10000, or 0 for as many");
+        check("[packets]\nkeep = 0\n", "conf:2: ");
         check("[screen]\nfile = \"a.dat\"\n", "`a.dat` does not begin with `/`");
         check("[log]\n\n[[ignore]]\ncomment = \"all\"\n", "conf:3: ");
         check("[[ignore]]\ncomment = \"all\"\n", "would ignore every packet: give `source`");

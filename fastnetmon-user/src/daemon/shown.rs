@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::control::{self, Status};
-use crate::model::{Direction, Wall};
+use crate::model::{Direction, Remotes, Wall};
+use crate::origins::{Origins, Summary};
 use crate::verdicts::{Ban, BanId, Cause};
 
 /// Shared by the tick, which writes, and the clients' threads, which read.
@@ -17,12 +18,18 @@ pub(super) struct Shown {
     /// Without the bans.
     status: Mutex<Arc<Status>>,
     bans: Mutex<BTreeMap<IpAddr, (BanId, control::Ban)>>,
+    origins: Origins,
 }
 
 impl Shown {
     /// Until the first reading.
     pub(super) fn new(status: Status) -> Self {
-        Self { status: Mutex::new(Arc::new(status)), bans: Mutex::default() }
+        Self { status: Mutex::new(Arc::new(status)), ..Self::default() }
+    }
+
+    /// Tells whence packets come, as far as that is known.
+    pub(super) fn knowing(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// The state without the bans.
@@ -42,14 +49,21 @@ impl Shown {
                 incoming_bytes: cut(&lists.incoming_bytes),
                 outgoing_bytes: cut(&lists.outgoing_bytes),
             },
-            bans: self.lock().values().map(|(_, ban)| ban.clone()).collect(),
+            bans: self.lock().values().map(|(_, ban)| self.located(ban)).collect(),
+            origins: self.origins.summary().map(|summary| Box::new(shown_origins(&summary))),
             ..Status::clone(&latest)
         }
     }
 
     /// The ban of this host, when one stands.
     pub(super) fn standing(&self, address: IpAddr) -> Option<control::Ban> {
-        self.lock().get(&address).map(|(_, ban)| ban.clone())
+        self.lock().get(&address).map(|(_, ban)| self.located(ban))
+    }
+
+    /// With what is known of where its packets come from.
+    fn located(&self, ban: &control::Ban) -> control::Ban {
+        let remotes = self.origins.of_ban(ban.id).map(|remotes| Remotes::clone(&remotes));
+        control::Ban { remotes, ..ban.clone() }
     }
 
     /// A reading was judged.
@@ -95,6 +109,39 @@ impl Shown {
     }
 }
 
+fn shown_origins(summary: &Summary) -> control::Origins {
+    let loudest = |remotes: &Remotes| control::Loudest {
+        samples: remotes.packets,
+        systems: remotes
+            .systems
+            .iter()
+            .map(|one| control::System {
+                asn: one.asn,
+                name: one.name.clone(),
+                samples: one.packets,
+                pps: summary.per_second(one.packets),
+                bps: summary.per_second(one.bytes.saturating_mul(8)),
+            })
+            .collect(),
+        countries: remotes
+            .countries
+            .iter()
+            .map(|one| control::Country {
+                country: one.country.clone(),
+                samples: one.packets,
+                pps: summary.per_second(one.packets),
+                bps: summary.per_second(one.bytes.saturating_mul(8)),
+            })
+            .collect(),
+    };
+    control::Origins {
+        sample_every: summary.every,
+        span_secs: summary.span.as_secs(),
+        incoming: loudest(&summary.incoming),
+        outgoing: loudest(&summary.outgoing),
+    }
+}
+
 /// What changes while a ban stands.
 fn follow(shown: &mut control::Ban, ban: &Ban) {
     shown.peak_pps = ban.peak_pps;
@@ -137,6 +184,7 @@ fn shown_ban(ban: &Ban, wall: Wall) -> control::Ban {
         since: wall.unix_secs(ban.since),
         until: ban.until.map(|until| wall.unix_secs(until)),
         drop: None,
+        remotes: None,
     }
 }
 

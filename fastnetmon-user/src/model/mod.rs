@@ -2,16 +2,20 @@
 //!
 //! **Invariant**: values only. Nothing here reads a clock, a file or a socket.
 
+mod caught;
 mod counts;
 mod host;
 mod moment;
+mod remotes;
 mod seen;
 mod signature;
 
 pub use fastnetmon_common::class::{Class, Direction, Sides, Unparsed};
 
+pub use self::caught::{Caught, Raw, Starts};
 pub use self::counts::{Counts, Load, Loads, PerSecond, Tally};
 pub use self::host::{HostId, Prefix, PrefixError};
 pub use self::moment::{Moment, Wall};
+pub use self::remotes::{CountryShare, Remotes, SystemShare};
 pub use self::seen::Seen;
 pub use self::signature::Signature;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
@@ -19,9 +19,10 @@ use tokio::sync::oneshot;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::model::{Direction, Prefix};
-use crate::reports::{HostLoad, Interest, Report};
-use crate::verdicts;
+use crate::reports::{HostLoad, Interest, Report, What};
+use crate::verdicts::{self, BanId, Verdict};
 use crate::web::guard::Refusal;
+use crate::web::whence::{Origins, Remotes};
 use crate::web::words::{
     Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, HostsQuery, Network,
     Packets, Problem, Sort, Speed, Totals, is_banned, wall,
@@ -54,11 +55,13 @@ type Desk = State<Arc<Office>>;
         totals,
         health,
         networks,
+        origins,
         hosts,
         host,
         bans,
         ban,
         unban,
+        packets,
         events,
         stream::stream,
         totals_history,
@@ -77,10 +80,12 @@ pub(super) fn router(office: Arc<Office>) -> Router {
         .route("/totals", get(totals))
         .route("/health", get(health))
         .route("/networks", get(networks))
+        .route("/origins", get(origins))
         .route("/hosts", get(hosts))
         .route("/hosts/{ip}", get(host))
         .route("/bans", get(bans).post(ban))
         .route("/bans/{ip}", delete(unban))
+        .route("/bans/{id}/packets", get(packets))
         .route("/events", get(events))
         .route("/stream", get(stream::stream))
         .route("/history", get(totals_history))
@@ -279,10 +284,27 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
             .book
             .history(|history| history.host(address).map(History::of))
             .unwrap_or_default(),
-        ban: ban.map(|ban| Ban::of(ban, wall(&report))),
+        ban: ban.map(|ban| Ban::of(ban, wall(&report), &office.origins)),
+        remotes: last_dump(&report, address).and_then(|id| Remotes::of(&office.origins, id.0)),
         events: events.filter(|event| event.is_about(address)).collect(),
     })
     .into_response()
+}
+
+/// The last ban of this host whose packets are among the events.
+fn last_dump(report: &Report, address: IpAddr) -> Option<BanId> {
+    report.events.iter().rev().find_map(|event| match &event.what {
+        What::Verdict { verdict: Verdict::Details(ban, _), .. } if ban.address == address => {
+            Some(ban.id)
+        }
+        _ => None,
+    })
+}
+
+/// Whence packets come and where they go: the loudest systems and countries, by samples
+#[utoipa::path(get, path = "/api/v1/origins", responses((status = 200, body = Origins)))]
+async fn origins(State(office): Desk) -> Json<Origins> {
+    Json(Origins::of(&office.origins))
 }
 
 /// How many bans.
@@ -314,7 +336,7 @@ async fn bans(
             bans.truncate(limit);
             bans.sort_unstable_by_key(|ban| ban.address);
         }
-        bans.into_iter().map(|ban| Ban::of(ban, wall)).collect::<Vec<_>>()
+        bans.into_iter().map(|ban| Ban::of(ban, wall, &office.origins)).collect::<Vec<_>>()
     })
 }
 
@@ -342,6 +364,39 @@ async fn unban(State(office): Desk, Path(ip): Path<String>) -> Response {
     match address(&ip) {
         Ok(address) => obey(&office, Order::Unban { address }).await,
         Err(problem) => *problem,
+    }
+}
+
+/// Packets of a ban's attack as pcapng, as long as its file is kept; `id` as in a ban or an event
+#[utoipa::path(get, path = "/api/v1/bans/{id}/packets", params(("id" = String, Path)),
+    responses((status = 200, content_type = "application/x-pcapng", body = Vec<u8>), (status = 400, body = Problem), (status = 404, body = Problem), (status = 500, body = Problem)))]
+async fn packets(State(office): Desk, Path(id): Path<String>) -> Response {
+    let Ok(ban) = id.parse().map(BanId) else {
+        let reason = format!("`{id}` is no number of a ban: it is `id` in /api/v1/bans");
+        return problem(StatusCode::BAD_REQUEST, reason);
+    };
+    let shelf = office.packets.clone();
+    match tokio::task::spawn_blocking(move || shelf.read(ban)).await {
+        Ok(Ok(Some((name, bytes)))) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/x-pcapng".to_owned()),
+                (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+            ];
+            (headers, bytes).into_response()
+        }
+        Ok(Ok(None)) => {
+            let reason = format!(
+                "there are no packets of ban {id}: not yet, not any more, or `enabled` in \
+                 `[packets]` is false"
+            );
+            problem(StatusCode::NOT_FOUND, reason)
+        }
+        Ok(Err(error)) => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the packets of ban {id} cannot be read: {error}"),
+        ),
+        Err(_ended) => problem(StatusCode::SERVICE_UNAVAILABLE, "the agent ends"),
     }
 }
 

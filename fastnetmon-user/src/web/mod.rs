@@ -12,6 +12,7 @@ mod page;
 mod server;
 mod settings;
 mod stream;
+mod whence;
 mod words;
 
 use std::net::IpAddr;
@@ -24,7 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::guard::Token;
 pub use self::server::{Door, WebError};
 pub use self::settings::{Listen, Settings};
+use crate::actions::PacketShelf;
 use crate::model::{Direction, Moment};
+use crate::origins::Origins;
 use crate::reports::{Book, Told};
 
 /// An operator's order that came over HTTP.
@@ -70,19 +73,34 @@ struct Office {
     /// The configuration in force.
     configuration: serde_json::Value,
     metrics_hosts: usize,
+    packets: PacketShelf,
+    origins: Origins,
     /// Asks what time it is.
     now: fn() -> Moment,
+}
+
+/// What there is to tell, beside the reports that come.
+#[derive(Debug)]
+pub struct Known {
+    /// The last reports.
+    pub book: Arc<Book>,
+    /// The configuration in force.
+    pub configuration: serde_json::Value,
+    /// Packets of attacks.
+    pub packets: PacketShelf,
+    /// Whence packets come.
+    pub origins: Origins,
 }
 
 /// Serves until the runtime ends.
 pub async fn serve(
     door: Door,
     told: Told,
-    book: Arc<Book>,
+    known: Known,
     asks: mpsc::Sender<Ask>,
-    configuration: serde_json::Value,
     now: fn() -> Moment,
 ) {
+    let Known { book, configuration, packets, origins } = known;
     let Door { listener, guard, connections, metrics_hosts } = door;
     let Ok(listener) = TcpListener::from_std(listener) else {
         tracing::error!("The runtime takes no listening socket.");
@@ -90,6 +108,16 @@ pub async fn serve(
     };
     // Charts, networks and the first page of hosts; who asks for more is given it while they ask.
     let _hold = told.wants.hold(crate::reports::Interest::Loudest(crate::reports::history::HOSTS));
-    let office = Arc::new(Office { told, book, asks, guard, configuration, metrics_hosts, now });
+    let office = Arc::new(Office {
+        told,
+        book,
+        asks,
+        guard,
+        configuration,
+        metrics_hosts,
+        packets,
+        origins,
+        now,
+    });
     server::run(listener, connections, api::router(office)).await;
 }

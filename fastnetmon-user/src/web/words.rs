@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::model::{Class, Counts, Direction, PerSecond, Tally, Unparsed, Wall};
+use crate::origins::Origins;
 use crate::rates::Channel;
 use crate::reports::history::{Point, Series};
 use crate::reports::{Event, HostLoad, NetworkLoad, Report, What};
 use crate::verdicts::{self, Cause, Ending, Verdict};
+use crate::web::whence::Remotes;
 
 /// Packets and bits a second.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
@@ -280,6 +282,8 @@ pub(super) struct HostDetail {
     pub(super) history: History,
     /// The ban that stands.
     pub(super) ban: Option<Ban>,
+    /// Where the packets of its last dump came from, or went to; `null`: not known.
+    pub(super) remotes: Option<Remotes>,
     /// What happened to it, among the last thousand events, oldest first.
     pub(super) events: Vec<Happening>,
 }
@@ -376,10 +380,12 @@ pub(super) struct Ban {
     since: u64,
     /// Seconds since 1970, at the earliest; `null`: until an operator ends it.
     until: Option<u64>,
+    /// Where the packets of its dump came from, or went to; `null`: not known.
+    remotes: Option<Remotes>,
 }
 
 impl Ban {
-    pub(super) fn of(ban: &verdicts::Ban, wall: Wall) -> Self {
+    pub(super) fn of(ban: &verdicts::Ban, wall: Wall, origins: &Origins) -> Self {
         Self {
             id: ban.id.0.to_string(),
             ip: ban.address,
@@ -394,6 +400,7 @@ impl Ban {
             dry_run: ban.dry_run,
             since: wall.unix_secs(ban.since),
             until: ban.until.map(|until| wall.unix_secs(until)),
+            remotes: Remotes::of(origins, ban.id.0),
         }
     }
 }

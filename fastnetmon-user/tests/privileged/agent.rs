@@ -136,12 +136,13 @@ pub(crate) fn configure(folder: &Folder, setup: &Setup<'_>) -> PathBuf {
     // A test that wants a report of attacks says so.
     let attack_log =
         if rest.contains("[attack_log]") { "" } else { "[attack_log]\nenabled = false\n" };
+    let packets = if rest.contains("[packets]") { "" } else { "[packets]\nenabled = false\n" };
     folder.write(
         "fastnetmon.conf",
         &format!(
             "[capture]\n{capture}\n[networks]\nlist = \"{list}\"\nwhitelist = \"{whitelist}\"\n\
              {in_networks}\n[notify]\nscript = \"{hook}\"\ndetails_deadline_secs = 3\ntimeout_secs = 5\n\
-             [control]\nsocket = \"{socket}\"\n[journal]\npath = \"{journal}\"\n{attack_log}{rest}"
+             [control]\nsocket = \"{socket}\"\n[journal]\npath = \"{journal}\"\n{attack_log}{packets}{rest}"
         ),
     )
 }

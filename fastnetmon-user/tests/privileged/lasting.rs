@@ -196,10 +196,10 @@ fn kill_at_any_moment_loses_no_ban_doubles_none_and_calls_no_script_twice() {
 }
 
 /// A disk of its own, as small as can be.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(path: PathBuf) -> Self {
+    pub(crate) fn mount(path: PathBuf) -> Self {
         fs::create_dir_all(&path).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=64k,mode=700", "fnm-test"])
@@ -211,7 +211,7 @@ impl Disk {
     }
 
     /// Takes all the room there is.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut size = 65_536;
         while size > 0 {
             let name = self.0.join(format!("ballast-{size}"));
@@ -223,7 +223,7 @@ impl Disk {
         }
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         for entry in fs::read_dir(&self.0).unwrap() {
             let entry = entry.unwrap();
             if entry.file_name().to_str().unwrap().starts_with("ballast") {

@@ -29,8 +29,12 @@ mod http;
 mod ignore;
 mod instant;
 mod lasting;
+#[path = "../../src/origins/database.rs"]
+mod mmdb;
 mod nflog;
 mod openvz;
+mod origins;
+mod packets;
 mod page;
 #[cfg(feature = "pcap")]
 mod pcap;

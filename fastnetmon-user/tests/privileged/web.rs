@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::process::Child;
 
+use fastnetmon_user::client::Connection;
+use fastnetmon_user::control::Status;
 use serde_json::{Value, json};
 use xtask::lab::{GUARDED, Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
@@ -18,12 +20,16 @@ const SERVER: SocketAddr =
 pub(crate) struct House {
     agent: Child,
     pub(crate) lab: Lab,
-    #[expect(dead_code, reason = "its files last as long as it runs")]
     folder: Folder,
 }
 
 impl House {
     pub(crate) fn new(label: &str, rest: &str) -> Self {
+        Self::new_with(label, "", rest)
+    }
+
+    /// With these lines in `[capture]`.
+    pub(crate) fn new_with(label: &str, capture: &str, rest: &str) -> Self {
         let lab = Lab::new(label).unwrap();
         let up = lab.command_inside("ip").args(["link", "set", "lo", "up"]).status().unwrap();
         assert!(up.success());
@@ -33,7 +39,7 @@ impl House {
             "[web]\nlisten = \"{SERVER}\"\ntoken_file = \"{}\"\n{rest}\n[thresholds]\npps = 30000\n",
             token.display()
         );
-        let config = configure(&folder, &Setup { rest: &rest, ..Setup::default() });
+        let config = configure(&folder, &Setup { rest: &rest, capture, ..Setup::default() });
         let agent = command(&lab, &config, "in0").spawn().unwrap();
         let house = Self { agent, lab, folder };
         let client = house.client();
@@ -47,7 +53,12 @@ impl House {
         Client { lab: &self.lab, server: SERVER, token: None }
     }
 
-    fn known(&self) -> Client<'_> {
+    pub(crate) fn status(&self) -> Status {
+        let mut connection = Connection::open(&self.folder.path("control.sock")).unwrap();
+        connection.status(7).unwrap()
+    }
+
+    pub(crate) fn known(&self) -> Client<'_> {
         Client { token: Some(TOKEN), ..self.client() }
     }
 
@@ -132,7 +143,7 @@ fn every_path_of_the_document_answers_in_the_shape_it_states() {
         let asked = match path.as_str() {
             "/api/v1/hosts/{ip}" => attacked.clone(),
             "/api/v1/history/network" => format!("{path}?prefix=192.0.2.0%2F24"),
-            "/api/v1/stream" => continue,
+            "/api/v1/stream" | "/api/v1/bans/{id}/packets" => continue,
             plain => plain.to_owned(),
         };
         let answer = client.get(&asked);

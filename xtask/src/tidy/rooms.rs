@@ -7,9 +7,9 @@ use std::path::Path;
 use super::{Finding, Tracked};
 
 /// The rooms of the agent in walking order; each may use the ones before it.
-const ROOMS: [&str; 13] = [
-    "model", "tables", "networks", "kernel", "capture", "counters", "rates", "verdicts", "actions",
-    "reports", "web", "daemon", "commands",
+const ROOMS: [&str; 14] = [
+    "model", "tables", "networks", "origins", "kernel", "capture", "counters", "rates", "verdicts",
+    "actions", "reports", "web", "daemon", "commands",
 ];
 
 /// What stands beside the walk, and what each may use.

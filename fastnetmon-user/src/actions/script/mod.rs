@@ -29,6 +29,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::actions::{
     Action, ActionError, Arguments, Errand, EventId, Format, Sort, event, report,
 };
+use crate::origins::Origins;
 use crate::verdicts::Verdict;
 
 /// Where a script finds its programs.
@@ -49,12 +50,19 @@ pub struct Script {
     path: PathBuf,
     arguments: Arguments,
     format: Format,
+    origins: Origins,
 }
 
 impl Script {
     /// Will call the program at `path`.
-    pub const fn new(path: PathBuf, arguments: Arguments, format: Format) -> Self {
-        Self { path, arguments, format }
+    pub fn new(path: PathBuf, arguments: Arguments, format: Format) -> Self {
+        Self { path, arguments, format, origins: Origins::default() }
+    }
+
+    /// Will tell where packets come from, as far as that is known.
+    #[must_use]
+    pub fn knowing(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// What the script is given as arguments. Alerts are no business of its.
@@ -82,7 +90,7 @@ impl Script {
             (Format::Report, Verdict::Ban(_)) => report::header(errand),
             (Format::Report, Verdict::Details(..)) => report::full(errand),
             (Format::Seed | Format::Report, _) => String::new(),
-            (Format::Json, _) => event::json(errand).to_string() + "\n",
+            (Format::Json, _) => event::json(errand, &self.origins).to_string() + "\n",
         }
     }
 }

@@ -26,6 +26,7 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 pub use self::settings::{Address, Attempts, Settings};
 use crate::actions::{self, Action, ActionError, Errand, Sort, Untrusted, event};
+use crate::origins::Origins;
 use crate::verdicts::Verdict;
 
 /// The environment's word for the secret.
@@ -65,6 +66,7 @@ pub struct Webhook {
     url: Address,
     agent: Agent,
     key: Option<Arc<hmac::Key>>,
+    origins: Origins,
 }
 
 impl fmt::Debug for Webhook {
@@ -109,7 +111,14 @@ impl Webhook {
                 .build();
             config = config.tls_config(tls);
         }
-        Ok(Some(Self { url: url.clone(), agent: config.build().new_agent(), key }))
+        let (agent, origins) = (config.build().new_agent(), Origins::default());
+        Ok(Some(Self { url: url.clone(), agent, key, origins }))
+    }
+
+    /// Will tell where packets come from, as far as that is known.
+    #[must_use]
+    pub fn knowing(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// The signature of this body.
@@ -128,7 +137,7 @@ impl Webhook {
         errand: &Errand,
         patience: Duration,
     ) -> Result<(StatusCode, String), ureq::Error> {
-        let body = event::json(errand).to_string();
+        let body = event::json(errand, &self.origins).to_string();
         let mut request = self
             .agent
             .post(self.url.written().unwrap_or_default())

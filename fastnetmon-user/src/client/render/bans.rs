@@ -60,6 +60,11 @@ pub(super) fn draw(state: &State, theme: Theme, frame: &mut Frame<'_>, body: Rec
                 dropped.packets, dropped.pps
             );
         }
+        if let Some(from) = ban.remotes.as_ref().map(|remotes| remotes.words(3))
+            && !from.is_empty()
+        {
+            let _infallible = write!(text, " The other side: {from}.");
+        }
         wrapped(frame, said, text, Style::new());
     } else {
         frame.render_widget(Line::styled("  Nobody is banned.", theme.quiet()), list);

@@ -130,6 +130,7 @@ const fn pairs(view: View) -> &'static [(&'static str, &'static str)] {
             ("Esc", "back"),
             ("q", "quit"),
         ],
+        View::Origins => &[("B", "bans"), ("e", "events"), ("Esc", "back"), ("q", "quit")],
         View::Help => &[("Esc", "back"), ("q", "quit")],
     }
 }

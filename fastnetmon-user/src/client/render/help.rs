@@ -7,7 +7,7 @@ use ratatui::widgets::Paragraph;
 
 use crate::client::theme::Theme;
 
-const KEYS: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 15] = [
     ("p  b", "order by packets, by bytes; lines and bars follow"),
     ("arrows, j k", "go to another row"),
     ("f, PageDown, PageUp", "a page on, a page back; Home and End"),
@@ -17,6 +17,7 @@ const KEYS: [(&str, &str); 14] = [
     ("Enter", "one host: classes, five minutes, bans, packets"),
     ("B", "the bans that stand, why, and the time left"),
     ("e", "what happened"),
+    ("a", "autonomous systems and countries, by samples"),
     ("n", "ban the chosen host, in the chosen direction; asks"),
     ("u", "let the chosen host go; asks"),
     ("Esc", "a step back"),

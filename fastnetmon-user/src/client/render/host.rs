@@ -135,7 +135,11 @@ fn draw_packets(state: &State, theme: Theme, frame: &mut Frame<'_>, area: Rect, 
         "Packets of its last attack: none".to_owned()
     } else {
         let to = (from + height).min(count);
-        format!("Packets of its last attack: {} to {to} of {count}", from + 1)
+        let ban = state.host.as_ref().and_then(|host| host.as_ref().ok()?.ban.as_ref());
+        let whence = ban.and_then(|ban| ban.remotes.as_ref()).map(|remotes| remotes.words(2));
+        let whence = whence.filter(|words| !words.is_empty());
+        let whence = whence.map(|words| format!("; {words}")).unwrap_or_default();
+        format!("Packets of its last attack: {} to {to} of {count}{whence}", from + 1)
     };
     frame.render_widget(
         Line::styled(text, theme.title()),

@@ -11,6 +11,7 @@ mod header;
 mod help;
 mod host;
 mod hosts;
+mod origins;
 #[cfg(test)]
 mod pictures;
 mod totals;
@@ -37,6 +38,7 @@ pub(super) fn draw(state: &State, theme: Theme, frame: &mut Frame<'_>) {
         View::Host(ip) => host::draw(state, theme, ip, frame, body),
         View::Bans => bans::draw(state, theme, frame, body),
         View::Events => events::draw(state, theme, frame, body),
+        View::Origins => origins::draw(state, theme, frame, body),
         View::Help => help::draw(theme, frame, body),
     }
     header::keys(state, theme, frame, keys);
@@ -56,7 +58,7 @@ pub(super) fn page(state: &State) -> u16 {
         View::Host(_) => host::packets(body),
         View::Bans => bans::list(body),
         View::Events => events::list(body),
-        View::Help => body,
+        View::Origins | View::Help => body,
     };
     list.height
 }

@@ -59,6 +59,7 @@ fn screens(size: (u16, u16)) -> Vec<(&'static str, State)> {
         ("host_of_others", refused),
         ("bans", at("B")),
         ("events", at("ej")),
+        ("origins", at("a")),
         ("help", at("?")),
         ("lost", lost),
         ("alarms", alarmed),
@@ -104,6 +105,20 @@ fn without_colours_the_opening_view_and_the_host_look_like_this() {
             insta::assert_snapshot!(format!("80x24_no_colour_{name}"), picture);
         }
     }
+}
+
+#[test]
+fn without_a_database_the_screen_of_origins_says_how_to_have_one() {
+    let mut state = console(SMALL);
+    press(&mut state, "a");
+    let told = Told {
+        status: crate::control::Status { origins: None, ..status(60_000) },
+        unix_secs: NOW,
+        ..Told::default()
+    };
+    state.update(Message::Told(Box::new(told)));
+    let picture = text(&state, Theme::new(true), SMALL);
+    assert!(picture.contains("name some in `databases` of [origins]"), "{picture}");
 }
 
 #[test]

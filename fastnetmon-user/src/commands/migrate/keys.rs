@@ -429,11 +429,12 @@ pub(super) static KEYS: &[Row] = &[
     yet("mongodb_database_name", "mongodb_enabled", "MongoDB is not supported"),
     switch(
         "collect_attack_pcap_dumps",
-        Then::Nothing(
-            "versions since 2023 filled buffers and wrote no file; here the script gets the packets as \
-         lines",
+        Then::Write(
+            &[("packets.enabled", "true")],
+            "the packets of the dump, as pcapng, in `folder` of `[packets]`; versions since 2023 filled \
+             buffers and wrote no file",
         ),
-        Then::Same,
+        Then::Write(&[("packets.enabled", "false")], ""),
     ),
     switch(
         "process_pcap_attack_dumps_with_dpi",

@@ -44,10 +44,11 @@ impl State {
 
     /// Has packets of these hosts kept for their dumps.
     pub(super) fn arm(&mut self, now: Moment, armed: &[(HostId, IpAddr)]) {
-        let super::Tick { evidence, territory, packets, .. } = &mut self.tick;
-        evidence.arm(now, armed, usize::try_from(*packets).unwrap_or(usize::MAX));
+        let super::Tick { evidence, territory, packets, tray, .. } = &mut self.tick;
+        let wanted = tray.wanted(*packets);
+        evidence.arm(now, armed, usize::try_from(wanted).unwrap_or(usize::MAX));
         for (host, address) in armed {
-            territory.arm(*host, *address, *packets);
+            territory.arm(*host, *address, wanted);
             self.watch.forget(*host);
         }
     }

@@ -25,6 +25,8 @@ use crate::daemon::containers::Containers;
 use crate::daemon::drops::Drops;
 use crate::daemon::hints::Hints;
 use crate::daemon::journal::{Resumed, Trouble};
+use crate::daemon::origins::Dump;
+use crate::daemon::packets::Tray;
 use crate::daemon::reload::Change;
 use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
@@ -32,6 +34,7 @@ use crate::daemon::{asked, clock, exports, sinks};
 use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::{Occupant, Territory};
+use crate::origins::Origins;
 use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
 use crate::reports::{Gatherer, Health, loudest};
 use crate::tables::Notice;
@@ -68,6 +71,11 @@ pub(super) struct Tick {
     pub(super) judge: Judge,
     pub(super) evidence: Arc<Evidence>,
     pub(super) packets: u32,
+    /// Where packets of attacks go that are written to disk.
+    pub(super) tray: Tray,
+    /// Who looks up where the packets of a ban come from.
+    pub(super) surveyor: Option<Sender<Dump>>,
+    pub(super) origins: Origins,
     pub(super) actions: Actions,
     /// What the kernel drops, where it is to drop anything.
     pub(super) drops: Drops,
@@ -334,9 +342,18 @@ impl State {
     }
 
     fn tell_details(&mut self, ban: Ban) {
-        let packets = self.tick.evidence.take(ban.host);
+        let caught = self.tick.evidence.take(ban.host);
         self.tick.territory.disarm(ban.host, ban.address);
+        let dump = usize::try_from(self.tick.packets).unwrap_or(usize::MAX);
+        let packets: Arc<[_]> = caught.iter().take(dump).map(|one| one.seen.clone()).collect();
         let ban = self.tick.judge.learn(ban, &packets);
+        self.tick.tray.put(&ban, caught, self.tick.packets, clock::wall());
+        if let Some(surveyor) = &self.tick.surveyor {
+            let dump = Dump { ban: ban.id.0, host: ban.address, packets: Arc::clone(&packets) };
+            if surveyor.try_send(dump).is_err() {
+                debug!("Nobody has time to look up where packets come from.");
+            }
+        }
         let (ip, kind, because) = (ban.address, ban.attack.kind.name(), &*ban.attack.because);
         info!(%ip, packets = packets.len(), kind, because, "The packets of an attack.");
         self.act(Verdict::Details(ban, packets));
@@ -557,6 +574,8 @@ impl State {
             tick_micros: u64::try_from(spent.as_micros()).unwrap_or(u64::MAX),
             alarms: self.alarms(),
             exports: self.tick.told.standings().map(sinks::shown_export).collect(),
+            // As it stands when somebody asks.
+            origins: None,
         };
         let drops = &self.tick.drops;
         let standing = judge.standing().map(|ban| (ban, drops.shown(ban, wall)));
@@ -616,6 +635,8 @@ impl State {
         if *failures > 0 {
             alarms.push(format!("{failures} calls of actions failed, the last one: {last}."));
         }
+        alarms.extend(self.tick.tray.alarms());
+        alarms.extend(self.tick.origins.troubles());
         alarms.extend(self.tick.containers.alarms());
         for export in self.tick.told.standings().filter(|export| !export.up) {
             let error = export.error.unwrap_or_default();

@@ -168,7 +168,7 @@ function showBans(bans) {
     { value: ban.ip, host: ban.ip },
     `${ban.direction} ${ban.attack}${ban.dry_run ? " (dry run)" : ""}`,
     { value: `${count(ban.peak_pps)} pps`, kind: "n" },
-    { value: `${ban.cause}. ${ban.evidence}`, kind: "why" },
+    { value: `${ban.cause}. ${ban.evidence}${ban.remotes && ban.remotes.text ? `. ${ban.remotes.text}` : ""}`, kind: "why" },
     clock(ban.since),
     ban.until === null ? "until let go" : lasting(ban.until - now),
     { value: "Let go", label: `Let ${ban.ip} go`, press: () => unban(ban.ip, $("bans-answer")) },
@@ -211,6 +211,20 @@ function showHealth(health) {
   $("health").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
 
+function showOrigins(origins) {
+  $("origins-section").hidden = origins.databases.length === 0;
+  text($("origins-how"), origins.span_secs ? `by one packet in ${origins.sample_every}, the last ${origins.span_secs} s: estimates` : "no sample yet");
+  for (const way of ["incoming", "outgoing"]) {
+    const { samples, systems, countries } = origins[way];
+    rows($(`origins-${way}`).tBodies[0], systems.map((system) => [
+      system.asn === 0 ? "not known" : `AS${system.asn} ${system.name}`.trim(),
+      { value: count(system.pps), kind: "n" }, { value: bits(system.bps), kind: "n" },
+    ]));
+    text($(`origins-${way}-countries`), countries.filter((one) => one.country)
+      .map((one) => `${one.country} ${Math.floor(100 * one.samples / Math.max(samples, 1))} %`).join(", "));
+  }
+}
+
 function showNetworks(networks) {
   const loud = networks.slice().sort((a, b) => b.incoming.pps + b.outgoing.pps - a.incoming.pps - a.outgoing.pps).slice(0, 50);
   const body = $("networks").tBodies[0];
@@ -237,7 +251,8 @@ async function refreshHost() {
   if (ip !== state.host) return;
   const { incoming, outgoing, history } = host;
   text($("host-now"), `incoming ${count(incoming.pps)} pps, ${bits(incoming.bps)} · outgoing ${count(outgoing.pps)} pps, ${bits(outgoing.bps)}`
-    + (host.ban ? ` · banned: ${host.ban.attack}, ${host.ban.cause}` : ""));
+    + (host.ban ? ` · banned: ${host.ban.attack}, ${host.ban.cause}` : "")
+    + (host.remotes && host.remotes.text ? ` · the other side: ${host.remotes.text}` : ""));
   charts.host([history.unix, history.incoming_pps, history.outgoing_pps]);
   rows($("classes").tBodies[0], Object.keys(host.incoming_classes), (name) => name, (name) => {
     const [into, from] = [host.incoming_classes[name], host.outgoing_classes[name]];
@@ -247,6 +262,9 @@ async function refreshHost() {
   $("host-events").replaceChildren(...host.events.slice(-20).reverse().map((event) => {
     const line = element("li", undefined, { className: event.kind });
     line.append(element("time", clock(event.unix)), event.text);
+    if (event.kind === "attack_details") {
+      line.append(" ", element("button", "Packets as pcapng", { type: "button", onclick: () => download(event.ban, $("host-answer")) }));
+    }
     return line;
   }));
   const packets = host.events.filter((event) => event.packets).at(-1);
@@ -256,6 +274,19 @@ async function refreshHost() {
 }
 const unban = (ip, place) => order(place, `api/v1/bans/${encodeURIComponent(ip)}`, "DELETE");
 const ban = (ip, place) => order(place, "api/v1/bans", "POST", { ip, direction: state.direction, reason: "from the page" });
+// By hand, since a link would not carry the token.
+async function download(ban, place) {
+  try {
+    const token = sessionStorage.getItem("token");
+    const answer = await fetch(`api/v1/bans/${encodeURIComponent(ban)}/packets`, { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") || "");
+    const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: name ? name[1] : `${ban}.pcapng` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    text(place, "");
+  } catch (error) { text(place, error.message); }
+}
 
 // ---- the token
 function askToken(reason) {
@@ -299,6 +330,7 @@ async function refresh() {
       ask(`api/v1/bans?limit=${BANS}`).then(showBans),
       ask(`api/v1/events?after=${state.lastEvent}`).then(showEvents),
       ask("api/v1/health").then(showHealth), ask("api/v1/networks").then(showNetworks),
+      ask("api/v1/origins").then(showOrigins),
       ask(chartPath).then(draw), $("host-dialog").open ? refreshHost() : null,
     ]);
     state.failures = 0;
