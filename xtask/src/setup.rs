@@ -100,8 +100,9 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 /// What tests try the agent on; they start what they need by themselves, on ports of their own.
-const PEERS: [(&str, &str); 7] = [
+const PEERS: [(&str, &str); 8] = [
     ("curl", "curl"),
+    ("python3", "python3"),
     ("tmux", "tmux"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
