@@ -153,7 +153,7 @@ end_agent() {
 }
 "#;
 
-fn is_for_a_host(block: &&Block) -> bool {
+fn is_for_a_host(block: &Block) -> bool {
     block.is_run_by("host") || block.is_run_by("host-stays")
 }
 
@@ -186,7 +186,7 @@ fn prepare(folder: &Folder, documents: &[Document]) -> (String, Vec<(String, Str
         let toml = document.blocks.iter().filter(|block| block.language == "toml");
         let toml: String = toml.map(|block| block.text.as_str()).collect();
         folder.write(&format!("tmp/blocks/{}.toml", path.replace('/', "_")), &toml);
-        let mut blocks = document.blocks.iter().filter(is_for_a_host);
+        let mut blocks = document.blocks.iter().filter(|block| is_for_a_host(block));
         let mut typed: Vec<String> = Vec::new();
         for step in steps {
             let mut add = |lines: String| script.push_str(&lines);
@@ -237,10 +237,7 @@ fn recordings(folder: &Folder) {
 #[test]
 fn what_the_texts_tell_to_type_works_and_says_what_they_say() {
     let documents = Document::all(&xtask::root()).unwrap();
-    for document in documents
-        .iter()
-        .filter(|document| document.blocks.iter().any(|block| is_for_a_host(&block)))
-    {
+    for document in documents.iter().filter(|document| document.blocks.iter().any(is_for_a_host)) {
         let is_read = TEXTS.iter().any(|(path, _)| *path == document.path);
         assert!(is_read, "{} has blocks for `host` and is not in the table", document.path);
     }
