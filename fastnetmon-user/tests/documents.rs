@@ -137,6 +137,122 @@ mod tests {
         }
     }
 
+    /// The rows of the table whose head begins with these words.
+    fn rows(text: &str, head: &str) -> Vec<Vec<String>> {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(head));
+        assert!(lines.next().is_some(), "no table begins with `{head}`");
+        lines
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+            })
+            .collect()
+    }
+
+    fn secs(cell: &str) -> f64 {
+        cell.strip_suffix(" s").and_then(|number| number.parse().ok()).expect(cell)
+    }
+
+    /// What `check` says of a flood: after how long it is found, by times the threshold.
+    fn found(thresholds: &str) -> String {
+        let folder = std::env::temp_dir().join(format!(
+            "fnm-found-{}-{}",
+            std::process::id(),
+            thresholds.len()
+        ));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("list"), "192.0.2.0/24\n").unwrap();
+        let list = folder.join("list");
+        let text =
+            format!("[networks]\nlist = \"{}\"\n[thresholds]\n{thresholds}\n", list.display());
+        std::fs::write(folder.join("conf"), text).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_fastnetmon"));
+        let output = check.arg("check").arg("--config").arg(folder.join("conf")).output().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_arithmetic_of_the_thresholds_is_right_and_is_what_check_says() {
+        let page = include_str!("../../docs/thresholds.md");
+        let table = rows(page, "| flood, times the threshold |");
+        assert_eq!(table.len(), 5);
+        let said =
+            [found("window_ms = 1000"), found("average_secs = 5"), found("average_secs = 15")];
+        for row in &table {
+            let times: f64 = row[0].parse().unwrap();
+            let average = |tau: f64| -tau * (1.0 - 1.0 / times).ln();
+            let exact = [1.0 / times, average(5.0), average(15.0)];
+            let places = [0.005, 0.05, 0.05];
+            for ((cell, exact), within) in row[1..].iter().zip(exact).zip(places) {
+                assert!((secs(cell) - exact).abs() <= within + 1e-9, "{times}: {cell}, {exact}");
+            }
+            let Some(word) = [(1.1, "1.1 times"), (2.0, "twice"), (10.0, "ten times")]
+                .iter()
+                .find(|(of, _)| (of - times).abs() < 1e-9)
+                .map(|(_, word)| word)
+            else {
+                continue;
+            };
+            // An average is looked at once a tick, which is a second.
+            let ticks = [exact[0], exact[1].ceil(), exact[2].ceil()];
+            for (said, exact) in said.iter().zip(ticks) {
+                let line = said.lines().find(|line| line.contains(" s after it began")).unwrap();
+                let expected = format!("{exact:.2} s ");
+                let before = line.split(word).next().unwrap();
+                let number = before.rsplit(" s ").nth(1).unwrap().rsplit(' ').next().unwrap();
+                assert_eq!(format!("{number} s "), expected, "{word}: {line}");
+            }
+        }
+        // Frames have 20 bytes of preamble and gap, packets 38 with header and checksum.
+        let ten_gigabits = |bytes: f64| 10e9 / (bytes * 8.0) / 1e6;
+        let small = format!("{:.1} million", ten_gigabits(64.0 + 20.0));
+        let large = format!("{:.1} million", ten_gigabits(1500.0 + 38.0));
+        let page = page.replace('\n', " ");
+        assert!(page.contains(&format!("10 Gbit/s of 64-byte frames are {small}")), "{small}");
+        assert!(page.contains(&format!("of 1,500-byte packets {large}")), "{large}");
+    }
+
+    #[test]
+    fn bans_that_come_again_last_as_the_page_says() {
+        let page = include_str!("../../docs/thresholds.md");
+        let settings = Settings::default().ban;
+        let mut expected = settings.time_secs;
+        let table = rows(page, "| ban | with the defaults |");
+        for row in table.iter().filter(|row| row[0] != "…") {
+            let (number, unit) = row[1].split_once(' ').unwrap();
+            let number: f64 = number.parse().unwrap();
+            let unit = if unit == "hours" { 3600.0 } else { 60.0 };
+            let secs = number * unit;
+            let exact = f64::from(u32::try_from(expected).unwrap());
+            assert!((secs - exact).abs() <= exact * 0.06, "{row:?}, {expected} s");
+            expected *= 2;
+        }
+        assert_eq!(table.last().unwrap()[1], "up to 24 hours");
+        assert_eq!(settings.probe_longest_secs, 24 * 3600);
+    }
+
+    #[test]
+    fn the_readme_names_what_there_is() {
+        let readme = include_str!("../../README.md");
+        let (_, rest) = readme.split_once("\n## What it has\n").unwrap();
+        let section = rest.split("\n## ").next().unwrap();
+        let words = |text: &str| -> Vec<String> {
+            let error = Settings::parse(Path::new("probe"), text).unwrap_err().to_string();
+            let (_, expected) = error.split_once("expected one of ").unwrap();
+            expected.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
+        };
+        let engines = words("[capture]\nengine = \"no\"\n");
+        let actions = words("[ban]\nactions = [\"no\"]\n");
+        assert!(engines.len() > 5 && actions.len() > 3);
+        let exports = ["redis", "graphite", "influxdb", "clickhouse"].map(ToOwned::to_owned);
+        for name in engines.into_iter().chain(actions).chain(exports) {
+            assert!(section.contains(&format!("`{name}`")), "the README does not name `{name}`");
+        }
+    }
+
     /// `check` says of a refused configuration what the text shows.
     #[test]
     fn what_is_refused_is_refused_in_these_words() {

@@ -450,7 +450,7 @@ fn not_a_number(theirs: &str) -> String {
 /// What a moving average of so many seconds cost, and that it is gone.
 fn averaged(secs: u64) -> String {
     // An average of a jump to twice the threshold passes it after τ · ln 2.
-    let tenths = u128::from(secs) * 6931 / 1000;
+    let tenths = (u128::from(secs) * 6931 + 500) / 1000;
     format!(
         "rates are those of one second, not averaged: a flood of twice the threshold was found \
          after {}.{} s there and is found at once here, and so is a burst of one second; \

@@ -113,7 +113,7 @@ fn an_operators_file_keeps_its_comments_and_every_slip_is_named() {
         (12, Outcome::Unreadable, "invalid value: integer `0`, expected a nonzero u32"),
         (13, Outcome::Different, "the quotation marks"),
         (15, Outcome::Different, "is taken by another key"),
-        (18, Outcome::Different, "was found after 10.3 s there"),
+        (18, Outcome::Different, "was found after 10.4 s there"),
         (19, Outcome::Different, "min_pps"),
         (21, Outcome::Missing, "`password_file`"),
         (23, Outcome::Different, "`customers_enable_ban` is not on"),
