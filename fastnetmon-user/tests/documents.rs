@@ -235,6 +235,19 @@ mod tests {
     }
 
     #[test]
+    fn the_kinds_of_tuning_are_those_of_the_page() {
+        let page = include_str!("../../docs/tuning.md");
+        let table = rows(page, "| kind | what | when |");
+        let shown: Vec<&str> = table.iter().map(|row| row[0].trim_matches('`')).collect();
+        let mut tune = Command::new(env!("CARGO_BIN_EXE_fastnetmon"));
+        let output = tune.args(["tune", "--only", "no"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let (_, known) = said.split_once("[possible values: ").expect(&said);
+        let known: Vec<&str> = known.split(']').next().unwrap().split(", ").collect();
+        assert_eq!(shown, known);
+    }
+
+    #[test]
     fn the_readme_names_what_there_is() {
         let readme = include_str!("../../README.md");
         let (_, rest) = readme.split_once("\n## What it has\n").unwrap();

@@ -12,8 +12,10 @@ use std::{
 use anyhow::Context as _;
 use xtask::process;
 
+use crate::changelog;
+
 /// Files of the repository: from where, to where, with which mode.
-const FILES: [(&str, &str, u32); 18] = [
+const FILES: [(&str, &str, u32); 17] = [
     ("fastnetmon.conf", "etc/fastnetmon.conf", 0o644),
     ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
     ("scripts/irq_balance.sh", "usr/share/fastnetmon/irq_balance.sh", 0o755),
@@ -29,7 +31,6 @@ const FILES: [(&str, &str, u32); 18] = [
         0o644,
     ),
     ("README.md", "usr/share/doc/fastnetmon/README.md", 0o644),
-    ("CHANGELOG.md", "usr/share/doc/fastnetmon/CHANGELOG.md", 0o644),
     ("LICENSE", "usr/share/doc/fastnetmon/LICENSE", 0o644),
     ("LICENSE-APACHE", "usr/share/doc/fastnetmon/LICENSE-APACHE", 0o644),
     ("LICENSE-MIT", "usr/share/doc/fastnetmon/LICENSE-MIT", 0o644),
@@ -58,6 +59,8 @@ pub(super) fn lay_out(
     for (from, to, mode) in FILES {
         place(&root.join(from), &stage.join(to), mode)?;
     }
+    let changelog = stage.join("usr/share/doc/fastnetmon/CHANGELOG.md");
+    write(&changelog, changelog::collected(root)?.as_bytes(), 0o644)?;
     place(bill, &stage.join("usr/share/doc/fastnetmon/sbom.cdx.json"), 0o644)?;
     place(binary, &stage.join("usr/bin/fastnetmon"), 0o755)?;
     for (shell, to) in COMPLETIONS {
