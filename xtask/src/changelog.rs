@@ -5,7 +5,7 @@
 //!
 //! **Invariant**: changes nothing. A fragment whose name says no kind is an error.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, bail};
 
@@ -53,11 +53,11 @@ fn together(changelog: &str, fragments: &BTreeMap<String, String>) -> anyhow::Re
         let end = format!(".{kind}.md");
         let mut of_it = fragments.iter().filter(|(name, _)| name.ends_with(&end)).peekable();
         if of_it.peek().is_some() {
-            text.push_str(&format!("\n### {title}\n\n"));
+            write!(text, "\n### {title}\n\n")?;
         }
         for (_, fragment) in of_it {
             let lines: Vec<&str> = fragment.trim().lines().collect();
-            text.push_str(&format!("* {}\n", lines.join("\n  ")));
+            writeln!(text, "* {}", lines.join("\n  "))?;
         }
     }
     text.push_str(released);

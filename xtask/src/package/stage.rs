@@ -15,7 +15,7 @@ use xtask::process;
 use crate::changelog;
 
 /// Files of the repository: from where, to where, with which mode.
-const FILES: [(&str, &str, u32); 17] = [
+const FILES: [(&str, &str, u32); 15] = [
     ("fastnetmon.conf", "etc/fastnetmon.conf", 0o644),
     ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
     ("scripts/irq_balance.sh", "usr/share/fastnetmon/irq_balance.sh", 0o755),
@@ -35,8 +35,13 @@ const FILES: [(&str, &str, u32); 17] = [
     ("LICENSE-APACHE", "usr/share/doc/fastnetmon/LICENSE-APACHE", 0o644),
     ("LICENSE-MIT", "usr/share/doc/fastnetmon/LICENSE-MIT", 0o644),
     ("NOTICE", "usr/share/doc/fastnetmon/NOTICE", 0o644),
-    ("docs/operations.md", "usr/share/doc/fastnetmon/operations.md", 0o644),
-    ("docs/configuration.md", "usr/share/doc/fastnetmon/configuration.md", 0o644),
+];
+
+/// Folders of which everything that ends so is installed: from, the end, to, mode.
+const FOLDERS: [(&str, &str, &str, u32); 3] = [
+    ("docs", ".md", "usr/share/doc/fastnetmon", 0o644),
+    ("docs", ".schema.json", "usr/share/doc/fastnetmon", 0o644),
+    ("scripts/examples", ".sh", "usr/share/fastnetmon", 0o755),
 ];
 
 /// Shells, and where each looks for completions.
@@ -58,6 +63,15 @@ pub(super) fn lay_out(
     }
     for (from, to, mode) in FILES {
         place(&root.join(from), &stage.join(to), mode)?;
+    }
+    for (from, end, to, mode) in FOLDERS {
+        for entry in fs::read_dir(root.join(from))? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with(end) {
+                place(&path, &stage.join(to).join(name), mode)?;
+            }
+        }
     }
     let changelog = stage.join("usr/share/doc/fastnetmon/CHANGELOG.md");
     write(&changelog, changelog::collected(root)?.as_bytes(), 0o644)?;
