@@ -108,3 +108,35 @@ fn write(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Instead of the agent: a program that answers what is asked of it here.
+    fn agent(folder: &Path) -> PathBuf {
+        let path = folder.join("agent");
+        let text = "#!/bin/sh\ncase $1 in\ncompletions) echo complete ;;\nman) mkdir -p \"$2\" && echo page > \
+                    \"$2/agent.1\" ;;\nesac\n";
+        write(&path, text.as_bytes(), 0o755).unwrap();
+        path
+    }
+
+    #[test]
+    fn texts_examples_and_what_is_not_released_are_installed() {
+        let folder = std::env::temp_dir().join(format!("fnm-stage-{}", std::process::id()));
+        let agent = agent(&folder);
+        let stage = lay_out(&xtask::root(), &folder.join("stage"), &agent, &agent).unwrap();
+        let documents = stage.join("usr/share/doc/fastnetmon");
+        for name in ["configuration.md", "exports.md", "fastnetmon.schema.json", "README.md"] {
+            assert!(documents.join(name).is_file(), "{name}");
+        }
+        let changelog = fs::read_to_string(documents.join("CHANGELOG.md")).unwrap();
+        assert!(changelog.contains("### Added"), "{changelog}");
+        for name in ["mail.sh", "slack.sh", "nftables.sh", "exabgp.sh", "vzctl.sh"] {
+            let script = fs::metadata(stage.join("usr/share/fastnetmon").join(name)).unwrap();
+            assert_eq!(script.permissions().mode() & 0o777, 0o755, "{name}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
