@@ -18,6 +18,8 @@ mod tests {
 
     const BEGIN: &str = "<!-- keys of ";
     const END: &str = "<!-- end of keys -->";
+    /// The heading after the last section.
+    const AFTER: &str = "## Exit codes\n";
 
     /// What may be set, as the settings tell it.
     struct Reference {
@@ -56,6 +58,10 @@ mod tests {
                 assert!(node.is_object(), "there is no `{word}` in `{path}`");
                 if kind(node) == Some("array") { self.plain(&node["items"]) } else { node }
             })
+        }
+
+        fn is_list(&self, path: &str) -> bool {
+            kind(self.plain(&self.schema["properties"][path])) == Some("array")
         }
 
         fn default(&self, path: &str, key: &str) -> Option<&toml::Value> {
@@ -296,14 +302,23 @@ mod tests {
             writeln!(expected, "\n{}\n{END}", reference.rows(path)).unwrap();
             assert!(lines.any(|line| line == END), "the keys of `{path}` have no end");
         }
-        hold("docs/configuration.md", &expected);
-
         let mut tables = Vec::new();
         reference.tables("", &mut tables);
         for (path, section) in &tables {
-            let is_shown = shown.iter().any(|shown| reference.section(shown) == section);
-            assert!(is_shown, "docs/configuration.md has no `{BEGIN}{path} -->`");
+            if shown.iter().any(|shown| reference.section(shown) == section) {
+                continue;
+            }
+            // A new section stands before what comes after all of them, until somebody moves it.
+            let (before, after) = expected.split_once(AFTER).expect(AFTER);
+            let marks = if path.contains('.') { "###" } else { "##" };
+            let name =
+                if reference.is_list(path) { format!("[[{path}]]") } else { format!("[{path}]") };
+            let rows = reference.rows(path);
+            expected = format!(
+                "{before}{marks} `{name}`\n\n{BEGIN}{path} -->\n\n{rows}\n{END}\n\n{AFTER}{after}"
+            );
         }
+        hold("docs/configuration.md", &expected);
         assert!(tables.len() > 20, "{}", tables.len());
     }
 
