@@ -29,7 +29,8 @@ enum Step {
 }
 use Step::{Before, Said, Type};
 
-/// The texts with blocks for a host, in the order they are read on it.
+/// The texts with blocks for a host, in the order they are read on it. One that is not here is typed
+/// from its first block to its last.
 const TEXTS: [(&str, &[Step]); 9] = [
     (
         "README.md",
@@ -181,8 +182,16 @@ fn prepare(folder: &Folder, documents: &[Document]) -> (String, Vec<(String, Str
 
     let mut script = HOST.to_owned();
     let mut expected = Vec::new();
-    for (path, steps) in TEXTS {
-        let document = documents.iter().find(|document| document.path == path).expect(path);
+    let all = || documents.iter().filter(|document| document.blocks.iter().any(is_for_a_host));
+    for (path, _) in TEXTS {
+        assert!(all().any(|document| document.path == path), "nothing in {path} is for a host");
+    }
+    // Those that need nothing before are typed after the first text, which starts the agent.
+    let plain = all().map(|document| (document.path.as_str(), &[Type(usize::MAX)][..]));
+    let plain = plain.filter(|(path, _)| TEXTS.iter().all(|(planned, _)| planned != path));
+    let [first, others @ ..] = TEXTS;
+    for (path, steps) in std::iter::once(first).chain(plain).chain(others) {
+        let document = documents.iter().find(|document| document.path == path).unwrap();
         let toml = document.blocks.iter().filter(|block| block.language == "toml");
         let toml: String = toml.map(|block| block.text.as_str()).collect();
         folder.write(&format!("tmp/blocks/{}.toml", path.replace('/', "_")), &toml);
@@ -237,10 +246,6 @@ fn recordings(folder: &Folder) {
 #[test]
 fn what_the_texts_tell_to_type_works_and_says_what_they_say() {
     let documents = Document::all(&xtask::root()).unwrap();
-    for document in documents.iter().filter(|document| document.blocks.iter().any(is_for_a_host)) {
-        let is_read = TEXTS.iter().any(|(path, _)| *path == document.path);
-        assert!(is_read, "{} has blocks for `host` and is not in the table", document.path);
-    }
     let lab = Lab::new("texts").unwrap();
     let folder = Folder::new();
     let (script, expected) = prepare(&folder, &documents);
