@@ -10,6 +10,8 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::{Command, Output, Stdio};
 
+    use xtask::document::Document;
+
     /// A folder with a script, and with programs that write into `called`.
     struct Stage(PathBuf);
 
@@ -19,11 +21,35 @@ mod tests {
             let folder =
                 std::env::temp_dir().join(format!("fnm-example-{}-{name}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
-            let stage = Self(folder);
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/examples");
-            let mut text = fs::read_to_string(from.join(format!("{name}.sh"))).unwrap();
+            let text = fs::read_to_string(from.join(format!("{name}.sh"))).unwrap();
+            Self(folder).with(name, text, programs, exchanged)
+        }
+
+        /// The same with the script that stands in a section of the cookbook.
+        fn of_the_cookbook(section: &str, programs: &[&str], exchanged: &[(&str, &str)]) -> Self {
+            let cookbook = Document::named(&xtask::root(), "docs/scripts.md").unwrap();
+            let mut blocks = cookbook.run_by("example").filter(|block| block.section == section);
+            let (Some(block), None) = (blocks.next(), blocks.next()) else {
+                panic!("one block in `{section}`")
+            };
+            let name = section.replace(' ', "-");
+            let folder =
+                std::env::temp_dir().join(format!("fnm-example-{}-{name}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder).with(&name, block.text.clone(), programs, exchanged)
+        }
+
+        fn with(
+            self,
+            name: &str,
+            mut text: String,
+            programs: &[&str],
+            exchanged: &[(&str, &str)],
+        ) -> Self {
+            let stage = self;
             for (word, other) in exchanged {
-                assert!(text.contains(word), "`{word}` is not in {name}.sh");
+                assert!(text.contains(word), "`{word}` is not in {name}");
                 text = text.replace(word, &other.replace("HERE", &stage.0.display().to_string()));
             }
             stage.program("script", &text);
@@ -184,6 +210,48 @@ mod tests {
         stage.check("5.1.2.4 outgoing 9 ban", "", "vzctl stop 101\n");
         stage.check("5.1.2.4 outgoing 9 unban", "", "");
         stage.check_refused("192.0.2.7 incoming 9 ban", "`192.0.2.7` belongs to no container");
+    }
+
+    #[test]
+    fn one_script_calls_the_others_with_all_it_was_given() {
+        let stage = Stage::of_the_cookbook(
+            "Several scripts",
+            &[],
+            &[("/etc/fastnetmon/scripts.d", "HERE/scripts.d")],
+        );
+        fs::create_dir_all(stage.0.join("scripts.d")).unwrap();
+        for (name, end) in [("1", "exit 3"), ("2", "exit 0")] {
+            let called = stage.0.join("called");
+            let text = format!(
+                "#!/bin/sh\n{{ echo {name} \"$*\"; cat; }} >> {}\n{end}\n",
+                called.display()
+            );
+            stage.program(&format!("scripts.d/{name}"), &text);
+        }
+        let output = stage.call("192.0.2.7 incoming 9 attack_details", "a packet\n");
+        assert_eq!(output.status.code(), Some(3), "one that fails is told");
+        let called = fs::read_to_string(stage.0.join("called")).unwrap();
+        let words = "192.0.2.7 incoming 9 attack_details\na packet\n";
+        assert_eq!(called, format!("1 {words}2 {words}"));
+    }
+
+    #[test]
+    fn events_are_kept_in_a_file_a_day() {
+        let stage = Stage::of_the_cookbook(
+            "JSON",
+            &["jq"],
+            &[("/var/log/fastnetmon_events_", "HERE/events_")],
+        );
+        let output = stage.call("192.0.2.7 incoming 9 ban", "{\"event\":\"ban\"}\n");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            fs::read_to_string(stage.0.join("called")).unwrap(),
+            "jq -c .\n{\"event\":\"ban\"}\n"
+        );
+        let is_a_day = |name: &str| name.starts_with("events_20") && name.contains(".json");
+        let names = fs::read_dir(&stage.0).unwrap();
+        let mut names = names.map(|file| file.unwrap().file_name().into_string().unwrap());
+        assert!(names.any(|name| is_a_day(&name)));
     }
 
     #[test]

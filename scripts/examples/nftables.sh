@@ -2,8 +2,10 @@
 # Drops what comes to (or from) a banned host on this machine, by a set of nftables. Load once:
 #
 #   table inet fastnetmon {
-#     set incoming4 { type ipv4_addr; }   set incoming6 { type ipv6_addr; }
-#     set outgoing4 { type ipv4_addr; }   set outgoing6 { type ipv6_addr; }
+#     set incoming4 { type ipv4_addr; }
+#     set incoming6 { type ipv6_addr; }
+#     set outgoing4 { type ipv4_addr; }
+#     set outgoing6 { type ipv6_addr; }
 #     chain prerouting {
 #       type filter hook prerouting priority raw; policy accept;
 #       ip daddr @incoming4 drop

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`toolchain`] finds the compiler and the linker, [`object`] builds the kernel
 //! programs with them, [`setup`] installs what lacks, [`lab`] makes two network namespaces,
-//! [`traffic`] sends packets through them. The binary adds one file per subcommand.
+//! [`traffic`] sends packets through them, [`document`] reads the blocks of the texts. The binary adds
+//! one file per subcommand.
 //!
 //! **Invariant**: knows no crate of the project; all of them may use it to build and to test.
 #![expect(
@@ -11,6 +12,7 @@
     reason = "a command-line tool prints, starts programs and asks the clock"
 )]
 
+pub mod document;
 pub mod lab;
 pub mod object;
 pub mod process;

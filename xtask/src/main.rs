@@ -1,6 +1,6 @@
 //! The commands of the project: `cargo xtask <command>`.
 //!
-//! **Invariant**: every command but `tidy` first brings what the machine lacks, so that none of them
+//! **Invariant**: every command but `tidy` and `changelog` first brings what the machine lacks, so that none of them
 //! needs another one to have run before.
 #![expect(
     clippy::print_stdout,
@@ -11,6 +11,7 @@
 
 mod bench;
 mod build;
+mod changelog;
 mod ci;
 mod demo;
 mod lab_shell;
@@ -77,6 +78,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Print the changelog with what is not released yet
+    Changelog,
     /// Check what no compiler checks: order of rooms, length of files, links, imports
     Tidy,
     /// Run everything that must hold, in order
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let root = root();
     match command {
-        Command::Tidy => {}
+        Command::Tidy | Command::Changelog => {}
         Command::Test { .. } | Command::Bench { .. } => setup::run(Purpose::Testing)?,
         Command::Ci | Command::Package { .. } => setup::run(Purpose::Packaging)?,
         _ => setup::run(Purpose::Building)?,
@@ -119,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let packages = package::run(&root, scope)?;
             if check { package::try_out(&root, &packages) } else { Ok(()) }
         }
+        Command::Changelog => changelog::collected(&root).map(|text| print!("{text}")),
         Command::Tidy => tidy::run(&root),
         Command::Ci => ci::run(&root),
     }

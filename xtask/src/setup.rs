@@ -100,10 +100,11 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 /// What tests try the agent on; they start what they need by themselves, on ports of their own.
-const PEERS: [(&str, &str); 12] = [
+const PEERS: [(&str, &str); 13] = [
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("curl", "curl"),
+    ("python3", "python3"),
     ("tmux", "tmux"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),

@@ -47,7 +47,10 @@ pub(crate) fn run(root: &Path, scope: Scope) -> anyhow::Result<Totals> {
             }
             cargo.args(["--features", ALL_FEATURES]);
         }
-        Scope::Unprivileged => eprintln!("test: {LEFT_OUT}"),
+        Scope::Unprivileged => {
+            eprintln!("test: {LEFT_OUT}");
+            cargo.args(["--features", "fastnetmon-user/schema"]);
+        }
     }
 
     let mut child =

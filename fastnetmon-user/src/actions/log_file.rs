@@ -25,13 +25,16 @@ use crate::verdicts::Verdict;
 
 /// `[attack_log]`.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Write a report of each attack.
+    /// Write a report of each attack, see [operations](operations.md#reports-of-attacks).
     pub enabled: bool,
-    /// Where to.
+    /// Where to. It is made with mode 0700 when it is missing; its files have mode 0600. A folder
+    /// that cannot be written is an alarm.
     pub folder: PathBuf,
-    /// Attacks that are kept; the oldest ones are removed.
+    /// How many are kept. When there are more, the oldest are removed, a sixteenth of `keep`
+    /// beyond what must be. Files that are not ours are left alone.
     pub keep: NonZeroU32,
 }
 

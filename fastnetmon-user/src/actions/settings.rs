@@ -8,21 +8,26 @@ use serde::{Deserialize, Serialize};
 
 /// Whom to tell, and how.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The program that is called: `ip direction pps ban|attack_details|unban`.
+    /// The program to call, see [operations](operations.md#what-the-script-gets). Where it is
+    /// missing, bans are listed and logged, and each failed call is an alarm.
     pub script: PathBuf,
-    /// How many arguments it is given; without the fourth, `unban` is not called.
+    /// Arguments of a call: 4, or 3 for a script of 2014 (`ip direction pps`). With 3 there is no
+    /// `unban`: such a script would take it for a ban.
     pub args: Arguments,
-    /// What it is given on standard input.
+    /// What comes on standard input, see [operations](operations.md#what-the-script-gets):
+    /// `"seed"`, `"report"` or `"json"`.
     pub format: Format,
     /// Packets in the dump.
     pub packets: NonZeroU32,
-    /// Seconds after which the dump is told with the packets that are there.
+    /// After so long the dump is told with the packets that are there, be it none.
     pub details_deadline_secs: Seconds,
-    /// Seconds a call of the script may take.
+    /// What one call may take; then it and everything it started gets SIGTERM, and SIGKILL a
+    /// second later.
     pub timeout_secs: Seconds,
-    /// Calls that may run at the same time, each for another host.
+    /// Calls that run at the same time, each for another host. Each is a thread.
     pub concurrency: Workers,
 }
 
@@ -42,6 +47,7 @@ impl Default for Settings {
 
 /// How many arguments a script is given.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Arguments {
     /// `ip direction pps`, the form of 2014.
@@ -75,6 +81,7 @@ impl From<Arguments> for u8 {
 
 /// What a script is given on standard input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// The packets, one a line, with the second call; else nothing.
@@ -87,6 +94,7 @@ pub enum Format {
 
 /// A deadline: one second to one hour.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Seconds(u64);
 
@@ -119,6 +127,7 @@ impl From<Seconds> for u64 {
 
 /// Calls side by side: 1 to 256, as each takes a thread and some descriptors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Workers(u32);
 

@@ -6,35 +6,41 @@ use serde::{Deserialize, Serialize};
 
 /// How libpcap captures.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PcapSettings {
-    /// Bytes of each frame that are looked at.
+    /// What is looked at of each frame; all headers must lie in it.
     pub snaplen_bytes: Bounded<64, 65_535, 256>,
-    /// Megabytes of each capture's ring; an interface has two, a mirror port one.
+    /// The ring of each capture, in 2²⁰ bytes; a port has two, in the role `"mirror"` one.
     pub buffer_mb: Bounded<1, 1024, 8>,
     /// Each frame is handed over at once, at the cost of a wake-up for each.
     pub immediate: bool,
-    /// Milliseconds after which frames are handed over that do not fill a part of the ring.
+    /// After so long, frames are handed over that do not fill a part of the ring.
     pub timeout_ms: Bounded<1, 1000, 10>,
 }
 
 /// How packets are taken from the firewall.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NflogSettings {
-    /// Number of the group that the rules log to.
+    /// The group that the rules log to. One program has a group at a time. Refused at the start:
+    /// another has it.
     pub group: u16,
-    /// Prefix of the rules for what arrives; empty: the devices tell.
+    /// A packet whose rule's prefix begins so arrives. Empty: its devices tell. Only an input
+    /// device: it arrives; only an output device: it leaves; both, as in `FORWARD`: both ends are
+    /// counted.
     pub prefix_in: String,
-    /// Prefix of the rules for what leaves; empty: the devices tell.
+    /// The same for what leaves.
     pub prefix_out: String,
-    /// Bytes of each packet that are looked at.
+    /// What is looked at of each packet. A rule may ask for less; the length is always the IP
+    /// header's.
     pub copy_bytes: Bounded<64, 65_535, 128>,
-    /// Packets that the kernel gathers into one message, for a hundredth of a second at most.
+    /// How many the kernel gathers into one message, for 10 ms at most.
     pub threshold: Bounded<1, 1024, 64>,
-    /// Megabytes of the socket's buffer.
+    /// The socket's buffer, in 2²⁰ bytes.
     pub buffer_mb: Bounded<1, 1024, 16>,
-    /// Seconds without any packet after which something must be wrong with the rules; 0: never.
+    /// Without any packet for so long, there is an alarm, with the rules. 0: never.
     pub quiet_secs: Bounded<0, 86_400, 60>,
 }
 
@@ -54,6 +60,7 @@ impl Default for NflogSettings {
 
 /// A number between two others, and what it is when nobody says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Bounded<const LEAST: u32, const MOST: u32, const USUAL: u32>(u32);
 

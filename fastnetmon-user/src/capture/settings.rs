@@ -10,25 +10,40 @@ use crate::capture::engine_settings::{NflogSettings, PcapSettings};
 
 /// How packets are seen.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Which engine.
+    /// `"xdp"`: XDP in the driver. `"xdp_generic"`: XDP in the stack, slower, for drivers that
+    /// cannot run it; never chosen by itself. `"af_packet"`: packet sockets. `"pf_ring"`: PF_RING,
+    /// see [there](pf_ring.md). `"pcap"`: libpcap. `"nflog"`: what rules of the firewall log. All
+    /// see below. `"auto"`: `xdp` where every port can, else `pf_ring` where its module is loaded,
+    /// else `af_packet`.
     pub engine: EngineName,
-    /// What the interfaces show.
+    /// What the interfaces show, see below.
     pub role: RoleName,
-    /// How the classifier of what leaves is held to its port.
+    /// How what leaves an uplink is counted. `"tcx"`: a link that ends with the agent (Linux 6.6).
+    /// `"clsact"`: a filter, which a killed agent leaves behind until the next start. `"auto"`:
+    /// `tcx` from 6.6 on, else `clsact`. Refused at the start: what the kernel does not have.
     pub egress: EgressName,
-    /// Names of the interfaces.
+    /// The ports to watch, all in the same role. Blanks around a name are ignored. `"any"` with
+    /// `"pcap"`: all of them. Refused at the start: none named (but for `"nflog"`), one named
+    /// twice, one that does not exist.
     pub interfaces: Vec<String>,
-    /// Threads of an engine that counts by itself.
+    /// Threads that count, with `"af_packet"` and `"pf_ring"`; each has a row of counters, and a
+    /// ring at each port (8 MB with `"af_packet"`, what the module is told with `"pf_ring"`). 0:
+    /// one for each CPU, eight at most.
     pub threads: Threads,
-    /// Milliseconds between two readings.
+    /// Between two readings of all counters. Rates are those of one second whatever the tick is,
+    /// and attacks are found between two readings as well.
     pub tick_ms: Tick,
-    /// One packet in so many is kept, so that evidence begins before the attack; 0: none.
+    /// One packet in so many that touch a guarded host, on each CPU or thread, is kept, so that a
+    /// dump can begin before the attack. 0: none.
     pub sparse_every: u32,
-    /// Count what IP-in-IP and GRE tunnels carry, for the inner addresses as well.
+    /// Count what IP-in-IP and GRE tunnels carry for the inner addresses as well; the outer ones
+    /// always are. The totals leave it out, so nothing is in them twice.
     pub decapsulate: bool,
-    /// Megabytes the tables may take, at most.
+    /// What the counter tables may take. The agent refuses to start above it and prints the
+    /// arithmetic.
     pub max_table_mb: u64,
     /// What the engine `pcap` wants besides.
     pub pcap: PcapSettings,
@@ -59,14 +74,21 @@ impl Default for Settings {
 
 /// How PF_RING is reached.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PfRing {
-    /// By its kernel socket or by its library.
+    /// `"socket"`: the kernel module's own socket, without any library. `"library"`: libpfring,
+    /// opened at run time. `"auto"`: `socket`; and `library` for interfaces that only it knows
+    /// (`zc:eth0`, `eth0@1`) or where the agent does not know the module's slot version. Refused
+    /// at the start: what cannot be had.
     pub access: AccessName,
-    /// Where the library is; empty: where libraries are.
+    /// File of the library. Empty: `libpfring.so.9`, `.8`, `.1`, `libpfring.so`, each where the
+    /// system looks and in `/usr/lib`, `/usr/local/lib`, `/opt/pf_ring/lib`. Refused at the start:
+    /// a file that does not open, or is no libpfring.
     pub library: PathBuf,
-    /// Number of the cluster of the first port's threads; the next ports take the following ones. In
-    /// the module 0 is no cluster.
+    /// Number of the cluster in which the threads of the first port share its packets; the next
+    /// ports take the following numbers. Whoever else uses one of these takes packets away. Unused
+    /// with one thread.
     pub cluster_id: NonZeroU16,
 }
 
@@ -78,6 +100,7 @@ impl Default for PfRing {
 
 /// Ways to PF_RING by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AccessName {
     /// The socket where the module's rings are known, else the library.
@@ -90,6 +113,7 @@ pub enum AccessName {
 
 /// Engines by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EngineName {
     /// XDP in the driver where all ports can, else PF_RING where it is loaded, else packet sockets.
@@ -125,6 +149,7 @@ impl EngineName {
 
 /// Roles by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RoleName {
     /// A port towards the world.
@@ -135,6 +160,7 @@ pub enum RoleName {
 
 /// Ways to hold the classifier of what leaves, by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EgressName {
     /// TCX where the kernel has it, else `clsact`.
@@ -147,6 +173,7 @@ pub enum EgressName {
 
 /// Capture threads: up to 64, or 0 for one for each CPU and eight at most.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Threads(u32);
 
@@ -181,6 +208,7 @@ impl From<Threads> for u64 {
 /// Milliseconds between two readings: 10 to 1000. A counting word is exact for a second at
 /// 100 Gbit/s, not for longer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Tick(u64);
 

@@ -28,11 +28,16 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// The screen as a file.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The file that is replaced each second; empty: none.
+    /// A file that is replaced each second with the screen as text, in the incumbent's layout,
+    /// such as `"/tmp/fastnetmon.dat"`: written aside and renamed, so that nobody reads half of
+    /// it; mode 0640, given to the group `fastnetmon` where there is one; removed when the agent
+    /// ends. Empty: none. Refused: a path that does not begin with `/`; at the start: a file that
+    /// cannot be written.
     pub file: ScreenFile,
-    /// Hosts in each table, at most.
+    /// Hosts in each table, at most. 100 of each direction are kept.
     pub rows: NonZeroU32,
 }
 
@@ -44,6 +49,7 @@ impl Default for Settings {
 
 /// A path that means the same wherever the agent was started, or none.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct ScreenFile(String);
 

@@ -21,6 +21,7 @@ use crate::web;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Which packets, and how.
@@ -73,9 +74,12 @@ pub struct Settings {
 
 /// `[log]`.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
-    /// The least severe that is logged.
+    /// The least severe that is logged: `"error"` (somebody must act), `"warn"` (an attack; or we
+    /// recovered), `"info"` (a state changed), `"debug"` (every tick). To standard error, with
+    /// time and fields, and colours on a terminal.
     pub level: Level,
 }
 
@@ -87,6 +91,7 @@ impl Default for LogSettings {
 
 /// Severities.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Somebody must act.

@@ -19,20 +19,25 @@ use crate::model::Prefix;
 
 /// One rule: packets for which all of it holds are not counted.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields))]
 pub struct IgnoreRule {
-    /// Where they come from.
+    /// A prefix or an address of IPv4 or IPv6 that the packet comes from, whichever way it goes.
+    /// Absent: any. Refused: host bits set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<IgnoredSource>,
-    /// IANA protocol, behind IPv6 extension headers.
+    /// `"tcp"`, `"udp"`, `"icmp"` (ICMP within IPv4, `ICMPv6` within IPv6) or the IANA number,
+    /// behind IPv6 extension headers. Absent: any. Refused: with a port, a protocol that has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<IgnoredProtocol>,
-    /// Source port.
+    /// Source port of TCP, UDP, UDP-Lite, SCTP and DCCP. A fragment, or a packet whose ports
+    /// cannot be read, is described by no rule that names a port, so it counts. Absent: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
-    /// Target port.
+    /// Target port, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_port: Option<u16>,
-    /// What the operator says of it.
+    /// For whoever reads the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
@@ -92,6 +97,7 @@ impl<'de> Deserialize<'de> for IgnoreRule {
 
 /// A prefix without host bits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct IgnoredSource(pub Prefix);
 
@@ -115,6 +121,7 @@ impl From<IgnoredSource> for String {
 
 /// A protocol by its name or number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "NameOrNumber", into = "NameOrNumber")]
 pub enum IgnoredProtocol {
     /// ICMP within IPv4, `ICMPv6` within IPv6.
@@ -133,6 +140,7 @@ impl IgnoredProtocol {
 }
 
 #[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum NameOrNumber {
     Number(i64),
@@ -176,6 +184,7 @@ impl From<IgnoredProtocol> for NameOrNumber {
 
 /// All rules.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<IgnoreRule>", into = "Vec<IgnoreRule>")]
 pub struct IgnoreSettings(Vec<IgnoreRule>);
 
@@ -307,6 +316,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize, Serialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
     struct File {
         ignore: IgnoreSettings,
     }

@@ -6,14 +6,17 @@ use serde::{Deserialize, Serialize};
 
 /// `[report]`: under which name this agent tells.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The name of this agent; empty: the name of the machine.
+    /// The name of this agent in databases. Empty: the name of the machine. Refused: anything but
+    /// letters, digits, `.`, `_`, `-`.
     pub name: Name,
 }
 
 /// A name: letters, digits, `.`, `_` and `-`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
@@ -57,6 +60,7 @@ impl From<&'static str> for Name {
 
 /// A span: one second to one hour.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Span(u64);
 
@@ -91,6 +95,7 @@ impl From<Span> for u64 {
 
 /// Megabytes that may wait for a sink.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
 pub struct QueueMb(u32);
 
@@ -126,6 +131,7 @@ impl From<QueueMb> for u32 {
 
 /// `host:port`; an IPv6 address in brackets.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
     text: String,
@@ -180,6 +186,7 @@ impl From<Endpoint> for String {
 
 /// `http://host:port` or `https://host`, without anything behind it.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct BaseUrl(String);
 

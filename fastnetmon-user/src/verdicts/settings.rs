@@ -16,40 +16,44 @@ use crate::verdicts::Subject;
 
 /// What hosts may do that are in no group.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// Packets a second, in each direction by itself. One more is an attack.
+    /// What one host may get, and what it may send.
     pub pps: Ceiling,
-    /// Megabits (10⁶) a second, in each direction by itself. Absent: not checked.
+    /// The same in megabits, by the length of the IP packets. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mbps: Option<Ceiling>,
-    /// Milliseconds of the window in which packets are counted.
+    /// In which packets are counted: a host is banned as soon as more came within any such window
+    /// than the threshold allows for it.
     pub window_ms: WindowMs,
-    /// Instead of a window: seconds of an exponential average. Absent: the window.
+    /// Instead of a window, an exponential average with this time constant, looked at once a tick.
+    /// Bans between two readings do not happen then. Absent: the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average_secs: Option<AverageSecs>,
-    /// TCP, SYN included.
+    /// TCP, SYN included. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<ClassLimits>,
-    /// TCP with SYN and without ACK.
+    /// TCP with SYN and without ACK. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_syn: Option<ClassLimits>,
-    /// UDP.
+    /// UDP. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udp: Option<ClassLimits>,
-    /// ICMP.
+    /// ICMP. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp: Option<ClassLimits>,
-    /// Fragments.
+    /// Fragments, which are in no other class. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fragment: Option<ClassLimits>,
-    /// To the host only; goes before what both have.
+    /// To the host only; each key goes before what holds in both directions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incoming: Option<Limits>,
-    /// From the host only; goes before what both have.
+    /// From the host only; each key goes before what holds in both directions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outgoing: Option<Limits>,
-    /// Of all hosts of a /24, of a /64, /56 or /48 together. An alert, no ban.
+    /// The same keys, for all hosts of a /24 together, and of a /64, /56 or /48: an **alert**,
+    /// never a ban, see below. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Ways>,
 }
@@ -75,6 +79,7 @@ impl Default for Thresholds {
 
 /// Limits that hold one way.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Packets a second.
@@ -102,6 +107,7 @@ pub struct Limits {
 
 /// Limits of a class of packets.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassLimits {
     /// Packets a second.
@@ -117,6 +123,7 @@ pub struct ClassLimits {
 
 /// Limits that hold both ways, and what each way has of its own.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Ways {
     /// Packets a second.
@@ -252,11 +259,25 @@ impl Serialize for Ceiling {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Ceiling {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Ceiling".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "off" }]
+        })
+    }
+}
+
 /// Makes a number type of its own that refuses what lies outside its bounds.
 macro_rules! bounded {
     ($(#[$doc:meta])* $name:ident, $range:expr, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(try_from = "u64", into = "u64")]
         pub struct $name(u64);
 
@@ -315,28 +336,39 @@ impl AverageSecs {
 
 /// What a ban is like.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key by itself")]
 pub struct BanSettings {
-    /// Hosts are banned; otherwise traffic is counted and shown, and nobody is judged.
+    /// Hosts are banned. If not, everything is counted and shown, and nobody is judged; operators
+    /// can still ban.
     pub enabled: bool,
-    /// Seconds a ban lasts at least. 0: until an operator ends it.
+    /// The least time a ban lasts. 0: until `fastnetmon unban`.
     pub time_secs: u64,
-    /// A ban ends only when the attack is over as well.
+    /// A ban ends only when the attack is over as well. If not, with its time, and a host that
+    /// still exceeds a threshold is banned anew.
     pub only_if_finished: bool,
-    /// An attack is over when the host stays below so many percent of what it may do…
+    /// Over means: the host stays at or below so many percent of every threshold of that
+    /// direction…
     pub finished_below_percent: Percent,
-    /// …for so many seconds.
+    /// …for so long. A reading that came too late to be judged is no calm time.
     pub finished_secs: u64,
-    /// A host that is banned again soon after is banned for twice as long, and so on.
+    /// Who is banned again within `probe_within_secs` after its ban ended is banned for twice as
+    /// long, then four times, and so on up to `probe_longest_secs`. Behind a blackhole nothing of
+    /// the attack is seen, so each end of a ban is a trial.
     pub probe: bool,
-    /// What is soon.
+    /// What is soon: see `probe`.
     pub probe_within_secs: u64,
-    /// For no longer than this.
+    /// The longest that a trial makes a ban: see `probe`.
     pub probe_longest_secs: u64,
-    /// Bans within a minute, more than which is an alarm and no more bans. 0: as many as it takes.
+    /// The fuse. More bans by rules within a minute are taken for a mistake (a wrong threshold, a
+    /// mirror that shows everything twice): the loudest are banned, then nobody, and an alarm says
+    /// so. It mends when a minute went by in which no more than so many were to be banned, or by
+    /// `fastnetmon resume`. Bans that stand run their course; those of operators are not counted.
+    /// 0: no fuse.
     pub max_bans_per_minute: u32,
-    /// Everything but the deed, for all.
+    /// Everything but the deed: bans are made, told and ended, marked as dry runs, and no action
+    /// is taken.
     pub dry_run: bool,
     /// Actions that are taken, of those that are configured. Absent: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -363,6 +395,7 @@ impl Default for BanSettings {
 
 /// Something that can be done about a ban.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActionName {
     /// The program of `[notify]`.
@@ -377,40 +410,45 @@ pub enum ActionName {
 
 /// Hosts with rules of their own.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// What it is called in logs and reports.
+    /// What it is called in logs and reports. Refused: empty, longer than 64, anything but
+    /// letters, digits, `_`, `-`, `.`; two of the same name.
     pub name: GroupName,
-    /// Who is in it; the longest prefix of all groups decides.
+    /// Who is in it. Refused: none; host bits set; the same network in two groups.
     pub networks: GroupNetworks,
-    /// Its hosts are banned. Absent: as `[ban]` says.
+    /// Its hosts are banned. Absent: they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ban: Option<bool>,
-    /// Seconds a ban lasts at least. Absent: as `[ban]` says.
+    /// The least time a ban lasts. 0: until `fastnetmon unban`. Absent: as `[ban]` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ban_time_secs: Option<u64>,
-    /// Everything but the deed. Absent: as `[ban]` says.
+    /// Everything but the deed; a dry run for all holds for every group. Absent: as `[ban]` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
     /// Actions that are taken. Absent: as `[ban]` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actions: Option<BTreeSet<ActionName>>,
-    /// The program to call instead of that of `[notify]`.
+    /// The program to call for its hosts. Absent: that of `[notify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<PathBuf>,
-    /// What one of its hosts may do. What is not said is inherited from `[thresholds]`.
+    /// What one of its hosts may do: the keys of `[thresholds]` but for `window_ms`,
+    /// `average_secs` and `prefix`. Each key that is absent is inherited; `"off"` ends that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Ways>,
-    /// What the hosts of one of its /24, /64, /56 or /48 may do together. Inherited as well.
+    /// What a /24, /64, /56 or /48 within it may do; inherited key by key from
+    /// `[thresholds.prefix]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Ways>,
-    /// What all its hosts may do together. Absent: not checked.
+    /// What all its hosts together may do: an alert. Absent: not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sum: Option<Ways>,
 }
 
 /// All groups.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<Group>", into = "Vec<Group>")]
 pub struct GroupSettings(Vec<Group>);
 
@@ -465,6 +503,7 @@ impl From<GroupSettings> for Vec<Group> {
 
 /// What a group is called: it stands in logs, reports and metrics.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct GroupName(String);
 
@@ -497,6 +536,7 @@ impl From<GroupName> for String {
 
 /// The networks of a group: at least one, without host bits.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct GroupNetworks(Vec<Prefix>);
 

@@ -8,16 +8,21 @@ use serde::{Deserialize, Serialize};
 
 /// The HTTP server.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where it listens; empty: nowhere.
+    /// Where the HTTP server listens, such as `"127.0.0.1:9209"` or `"[::1]:9209"`. Empty: there
+    /// is none, and nothing of what it needs is kept. Refused: a name, a port alone; at the start:
+    /// an address that cannot be had, one beyond loopback without `token_file`.
     pub listen: Listen,
-    /// A file whose first line is the token that changes need, and beyond loopback everything;
-    /// empty: nothing can be changed.
+    /// A file whose first line is a token, at least 16 characters. Banning and letting go need it;
+    /// beyond loopback everything does but the page itself, `/healthz` and `/readyz`. The page
+    /// asks for it when it needs it. Refused at the start: a file that cannot be read, a shorter
+    /// token.
     pub token_file: PathBuf,
-    /// Clients at the same time.
+    /// Clients at the same time; one more is answered with 503.
     pub connections: NonZeroU32,
-    /// Hosts in `/metrics`, the loudest.
+    /// The loudest hosts have series of their own in `/metrics`, at most so many.
     pub metrics_hosts: u32,
 }
 
@@ -34,6 +39,7 @@ impl Default for Settings {
 
 /// An address and a port, or nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Listen(Option<SocketAddr>);
 

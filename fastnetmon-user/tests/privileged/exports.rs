@@ -8,21 +8,45 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Command, Stdio};
 
 use fastnetmon_user::control::{Export, Request, Way};
+use xtask::document::Document;
 use xtask::lab::{Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, wait};
 
-const TEXT: &str = include_str!("../../../docs/exports.md");
-
 const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 
-/// The blocks of a section in one language.
+/// What is typed from each section, in shell; the tests take these by number.
+const TYPED: [(&str, usize); 4] =
+    [("Redis", 2), ("Graphite", 1), ("InfluxDB", 3), ("ClickHouse", 3)];
+
+/// The blocks of a section that are typed, or the settings in it.
 fn blocks(section: &str, language: &str) -> Vec<String> {
-    let (_, rest) = TEXT.split_once(&format!("\n## {section}\n")).expect("the section is there");
-    let rest = rest.split("\n## ").next().unwrap();
-    let begin = format!("```{language}\n");
-    rest.split(&begin).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+    let text = Document::named(&xtask::root(), "docs/exports.md").unwrap();
+    let of_it = text.blocks.iter().filter(|block| block.section == section);
+    let of_it: Vec<String> = of_it
+        .filter(|block| {
+            block.language == language && (language == "toml" || block.is_run_by("exports"))
+        })
+        .map(|block| block.text.clone())
+        .collect();
+    assert!(!of_it.is_empty(), "`{section}` has no {language}");
+    of_it
+}
+
+#[test]
+fn every_block_for_these_tests_is_typed_by_one() {
+    let text = Document::named(&xtask::root(), "docs/exports.md").unwrap();
+    let typed: usize = TYPED.iter().map(|(_, count)| count).sum();
+    assert_eq!(text.run_by("exports").count(), typed, "a block in a section of its own");
+    for (section, count) in TYPED {
+        assert_eq!(blocks(section, "sh").len(), count, "{section}");
+    }
+    for document in Document::all(&xtask::root()).unwrap() {
+        let elsewhere =
+            document.path != "docs/exports.md" && document.run_by("exports").count() > 0;
+        assert!(!elsewhere, "{} has blocks for `exports`", document.path);
+    }
 }
 
 /// What a shell is given inside the lab, with `$D`.

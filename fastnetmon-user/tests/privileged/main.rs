@@ -17,6 +17,7 @@ mod browser;
 mod console;
 mod corpus;
 mod counts;
+mod documents;
 mod double;
 mod engines;
 mod every_engine;

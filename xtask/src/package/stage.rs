@@ -12,8 +12,10 @@ use std::{
 use anyhow::Context as _;
 use xtask::process;
 
+use crate::changelog;
+
 /// Files of the repository: from where, to where, with which mode.
-const FILES: [(&str, &str, u32); 18] = [
+const FILES: [(&str, &str, u32); 15] = [
     ("fastnetmon.conf", "etc/fastnetmon.conf", 0o644),
     ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
     ("scripts/irq_balance.sh", "usr/share/fastnetmon/irq_balance.sh", 0o755),
@@ -29,13 +31,17 @@ const FILES: [(&str, &str, u32); 18] = [
         0o644,
     ),
     ("README.md", "usr/share/doc/fastnetmon/README.md", 0o644),
-    ("CHANGELOG.md", "usr/share/doc/fastnetmon/CHANGELOG.md", 0o644),
     ("LICENSE", "usr/share/doc/fastnetmon/LICENSE", 0o644),
     ("LICENSE-APACHE", "usr/share/doc/fastnetmon/LICENSE-APACHE", 0o644),
     ("LICENSE-MIT", "usr/share/doc/fastnetmon/LICENSE-MIT", 0o644),
     ("NOTICE", "usr/share/doc/fastnetmon/NOTICE", 0o644),
-    ("docs/operations.md", "usr/share/doc/fastnetmon/operations.md", 0o644),
-    ("docs/configuration.md", "usr/share/doc/fastnetmon/configuration.md", 0o644),
+];
+
+/// Folders of which everything that ends so is installed: from, the end, to, mode.
+const FOLDERS: [(&str, &str, &str, u32); 3] = [
+    ("docs", ".md", "usr/share/doc/fastnetmon", 0o644),
+    ("docs", ".schema.json", "usr/share/doc/fastnetmon", 0o644),
+    ("scripts/examples", ".sh", "usr/share/fastnetmon", 0o755),
 ];
 
 /// Shells, and where each looks for completions.
@@ -58,6 +64,17 @@ pub(super) fn lay_out(
     for (from, to, mode) in FILES {
         place(&root.join(from), &stage.join(to), mode)?;
     }
+    for (from, end, to, mode) in FOLDERS {
+        for entry in fs::read_dir(root.join(from))? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with(end) {
+                place(&path, &stage.join(to).join(name), mode)?;
+            }
+        }
+    }
+    let changelog = stage.join("usr/share/doc/fastnetmon/CHANGELOG.md");
+    write(&changelog, changelog::collected(root)?.as_bytes(), 0o644)?;
     place(bill, &stage.join("usr/share/doc/fastnetmon/sbom.cdx.json"), 0o644)?;
     place(binary, &stage.join("usr/bin/fastnetmon"), 0o755)?;
     for (shell, to) in COMPLETIONS {
@@ -90,4 +107,36 @@ fn write(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     fs::write(to, bytes).with_context(|| format!("`{}` cannot be written", to.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Instead of the agent: a program that answers what is asked of it here.
+    fn agent(folder: &Path) -> PathBuf {
+        let path = folder.join("agent");
+        let text = "#!/bin/sh\ncase $1 in\ncompletions) echo complete ;;\nman) mkdir -p \"$2\" && echo page > \
+                    \"$2/agent.1\" ;;\nesac\n";
+        write(&path, text.as_bytes(), 0o755).unwrap();
+        path
+    }
+
+    #[test]
+    fn texts_examples_and_what_is_not_released_are_installed() {
+        let folder = std::env::temp_dir().join(format!("fnm-stage-{}", std::process::id()));
+        let agent = agent(&folder);
+        let stage = lay_out(&xtask::root(), &folder.join("stage"), &agent, &agent).unwrap();
+        let documents = stage.join("usr/share/doc/fastnetmon");
+        for name in ["configuration.md", "exports.md", "fastnetmon.schema.json", "README.md"] {
+            assert!(documents.join(name).is_file(), "{name}");
+        }
+        let changelog = fs::read_to_string(documents.join("CHANGELOG.md")).unwrap();
+        assert!(changelog.contains("### Added"), "{changelog}");
+        for name in ["mail.sh", "slack.sh", "nftables.sh", "exabgp.sh", "vzctl.sh"] {
+            let script = fs::metadata(stage.join("usr/share/fastnetmon").join(name)).unwrap();
+            assert_eq!(script.permissions().mode() & 0o777, 0o755, "{name}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

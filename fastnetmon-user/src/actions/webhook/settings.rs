@@ -9,20 +9,26 @@ use crate::actions::{Seconds, Workers};
 
 /// Whom to post events to.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where events are posted to; empty: nowhere.
+    /// Where each event is posted to as [JSON](operations.md#the-event-as-json): `https://…` or
+    /// `http://…`. Empty: nowhere. Refused: a password in it.
     pub url: Address,
     /// File with the secret that events are signed with. Empty: the environment variable
-    /// `FASTNETMON_WEBHOOK_SECRET`, and where there is none, nothing is signed.
+    /// `FASTNETMON_WEBHOOK_SECRET`, and where there is none, nothing is signed. Refused at the
+    /// start and at a reload: unreadable, empty, or readable by everybody.
     pub secret_file: PathBuf,
-    /// Certificates (PEM) the other side's is checked against. Empty: those of the system.
+    /// Certificates in PEM form; the other side's must be signed by one of them, or be one of
+    /// them. Empty: those the system trusts. Refused at the start and at a reload: unreadable,
+    /// none in it.
     pub ca_file: PathBuf,
-    /// Seconds one attempt may take.
+    /// What one attempt may take, from the lookup of the name to the end of the answer.
     pub timeout_secs: Seconds,
-    /// Attempts at one event, with longer and longer pauses between them.
+    /// Attempts at one event: the second comes half a second after the first, then each pause is
+    /// twice as long, up to a minute; 16 are about ten minutes.
     pub attempts: Attempts,
-    /// Events that may be on their way at the same time, each about another host.
+    /// Events on their way at the same time, each about another host.
     pub concurrency: Workers,
 }
 
@@ -41,6 +47,7 @@ impl Default for Settings {
 
 /// An address of the web, or none.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Address(String);
 
@@ -96,6 +103,7 @@ impl From<Address> for String {
 
 /// Attempts: 1 to 1000.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Attempts(u32);
 

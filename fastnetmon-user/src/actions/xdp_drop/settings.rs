@@ -7,21 +7,27 @@ use serde::{Deserialize, Serialize};
 
 /// Whether, what and how long.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Packets of banned hosts are dropped.
+    /// Packets of banned hosts are dropped. Refused: with an `engine` that is not `xdp`,
+    /// `xdp_generic` or `auto`, `role = "mirror"`; at the start, when `auto` finds no XDP.
     pub enabled: bool,
-    /// Which of them.
+    /// `"host"`: everything of the host. `"signature"`: everything until the dump is there, then
+    /// what its packets have in common.
     pub mode: Mode,
-    /// How much of the dump a signature must describe, in percent.
+    /// How much of the dump a signature must describe; when none does, everything is dropped
+    /// still.
     pub cover_percent: Percent,
-    /// Packets a second of it that pass all the same; 0: none.
+    /// What passes all the same, of what is dropped, on all CPUs together. 0: none.
     pub rate_pps: u32,
-    /// What a banned host sends is dropped as well, when that is what it is banned for.
+    /// What a host sends is dropped as well, when it is banned for that. Refused: with `true`:
+    /// `egress = "clsact"`; at the start, a kernel without TCX.
     pub outgoing: bool,
-    /// Hosts that may be dropped at the same time.
+    /// Dropped at the same time. One more is refused with an error, and its ban stands without it.
     pub max_hosts: Hosts,
-    /// Seconds after which the kernel ends it, whatever the ban does.
+    /// After so long, counted from the beginning of the ban, the kernel itself ends the drop, be
+    /// the agent alive or not.
     pub max_secs: Lifetime,
 }
 
@@ -48,6 +54,7 @@ impl Default for Settings {
 
 /// What is dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Everything of the host.
@@ -58,6 +65,7 @@ pub enum Mode {
 
 /// How much of a sample: a half to all of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Percent(u8);
 
@@ -87,6 +95,7 @@ impl From<Percent> for u8 {
 
 /// Hosts with a rule: 1 to 16,384.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Hosts(u32);
 
@@ -116,6 +125,7 @@ impl From<Hosts> for u32 {
 
 /// How long a rule may last: a second to a week.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Lifetime(u64);
 

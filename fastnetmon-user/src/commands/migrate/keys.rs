@@ -1,7 +1,8 @@
 //! Every key the incumbent knew in any version, and what becomes of it here: one table.
 //!
 //! When a key of ours is added, its row changes from [`yet`] to [`key`]: one line. What the
-//! settings of this version refuse is never written, whatever the table says.
+//! settings of this version refuse is never written, whatever the table says. The table in
+//! `docs/migration.md` is made of this one.
 //!
 //! **Invariant**: the order is the order of precedence: of two rows that write the same key of
 //! ours, the upper one does.
@@ -25,8 +26,11 @@ pub(super) enum To {
     /// The same whatever its value is.
     Always(Then),
     /// On, it is a key of ours that holds an address and a port, which two keys of theirs name, or
-    /// else these; off, it is so here as well.
+    /// else these, and `switch` of ours is on; off, it is so here as well.
     Address {
+        switch: Option<&'static str>,
+        /// What our key has before the address.
+        scheme: &'static str,
         place: &'static str,
         keys: [&'static str; 2],
         or: [&'static str; 2],
@@ -36,6 +40,8 @@ pub(super) enum To {
     One(&'static str),
     /// Their moving average.
     Average,
+    /// Their group of networks, with the keys that begin with its name.
+    Group,
 }
 
 /// What a value comes to.
@@ -72,6 +78,30 @@ const fn key(key: &'static str, place: &'static str, form: Form, how: &'static s
     Row { key, under: None, to: To::Key { place, form, how } }
 }
 
+/// An export that is switched on: its place is named by two keys of theirs.
+const fn export(
+    key: &'static str,
+    switch: &'static str,
+    [scheme, place]: [&'static str; 2],
+    keys: [&'static str; 2],
+    port: &'static str,
+    how: &'static str,
+) -> Row {
+    let to =
+        To::Address { switch: Some(switch), scheme, place, keys, or: ["127.0.0.1", port], how };
+    Row { key, under: None, to }
+}
+
+/// A number of packets or megabits that a switch of theirs makes a limit.
+const fn limit(key: &'static str, switch: &'static str, place: &'static str, form: Form) -> Row {
+    Row { key, under: Some(switch), to: To::Key { place, form, how: "" } }
+}
+
+/// A switch without which a limit of theirs is none; here what is not written is not checked.
+const fn judged(key: &'static str) -> Row {
+    switch(key, Then::Same, Then::Same)
+}
+
 /// Not supported in this version: what to do until it is.
 const fn yet(key: &'static str, under: &'static str, what_to_do: &'static str) -> Row {
     Row { key, under: Some(under), to: To::Always(Then::Missing(what_to_do)) }
@@ -100,6 +130,8 @@ const fn one(key: &'static str, under: &'static str, what_to_do: &'static str) -
     Row { key, under: Some(under), to: To::One(what_to_do) }
 }
 
+const PPS: Form = Form::Number(&["pps"]);
+const MBPS: Form = Form::Number(&["mbps"]);
 const SECONDS: Form = Form::Number(&["s", "sec", "secs", "second", "seconds"]);
 
 const ENGINE: &str = "the role `mirror` is taken, for a port that carries copies; where the port is \
@@ -107,20 +139,16 @@ const ENGINE: &str = "the role `mirror` is taken, for a port that carries copies
 const AUTO: &[(&str, &str)] = &[("capture.engine", "\"auto\""), ("capture.role", "\"mirror\"")];
 const FLOWS: &str = "flow records are not read in this version: let a mirror port or the host's own \
                      ports be watched";
-const STORE: &str = "nothing is exported to a store in this version: let Prometheus read \
-                     `/metrics` (`listen` in `[web]`), or read `fastnetmon status --json`";
+const STORE: &str = "nothing is written to Kafka: Redis, Graphite, InfluxDB, ClickHouse and \
+                     Prometheus have sections of their own";
 const BGP: &str = "BGP is not spoken in this version: announce from the script, which is told of \
-                   each ban and unban";
+                   each ban and unban; `scripts/examples/exabgp.sh` does it by ExaBGP's pipe";
+const SECRET: &str = "a secret does not stand in our file: write it into a file that only the \
+                      agent's user may read, and name that as `password_file`";
 const SAMPLED: &str = "sampled mirror ports are not multiplied up in this version: divide `pps` in \
                        `[thresholds]` by the ratio";
-const NO_FLOW_LIMIT: &str =
-    "flows are not counted in this version: rely on `pps` in `[thresholds]`";
-const NO_BANDWIDTH: &str = "only packets a second are judged in this version: `pps` in \
-                            `[thresholds]` must be low enough for what you cannot carry";
-const NO_CLASS: &str = "packets are not judged by protocol in this version: `pps` in \
-                        `[thresholds]` holds for all together";
-const NO_GROUP: &str = "there are no groups in this version: all networks share `[thresholds]`; run \
-                        one agent for each group, or exclude it with the whitelist";
+const NO_FLOW_LIMIT: &str = "flows are not counted in this version: rely on `pps` and `tcp_syn` in \
+                             `[thresholds]`";
 const ZERO_COPY: &str = "name the interface as PF_RING's library does, `zc:eth0`, in `interfaces`: it is \
                          then opened by the library";
 
@@ -141,21 +169,14 @@ const fn under(switch: &'static str, row: Row) -> Row {
 /// The keys.
 pub(super) static KEYS: &[Row] = &[
     // What is done.
-    switch(
-        "enable_ban",
-        Then::Same,
-        Then::Write(
-            &[("notify.script", "\"/bin/true\"")],
-            "bans cannot be switched off in this version: they are listed and logged, and the script is \
-         a program that does nothing",
-        ),
-    ),
+    switch("enable_ban", Then::Same, Then::Write(&[("ban.enabled", "false")], "")),
     switch(
         "enable_ban_ipv6",
         Then::Same,
-        Then::Missing(
-            "both families are banned alike in this version: list the IPv6 networks in the whitelist as \
-         well, so that they are counted and not banned",
+        Then::Write(
+            &[("group.all_ipv6.networks", "[\"::/0\"]"), ("group.all_ipv6.ban", "false")],
+            "a group of all IPv6 networks in which nobody is banned; other groups with IPv6 networks \
+             go before it",
         ),
     ),
     key(
@@ -163,13 +184,14 @@ pub(super) static KEYS: &[Row] = &[
         "notify.script",
         Form::Text,
         "it is called at once and three times, with `ban`, `attack_details` and `unban` as fourth \
-         argument; only `attack_details` has something to read, one packet a line",
+         argument; only `attack_details` has something to read, one packet a line; for a script that \
+         reads their report set `format = \"report\"` in `[notify]`",
     ),
     key("ban_time", "ban.time_secs", SECONDS, ""),
     switch(
         "unban_only_if_attack_finished",
         Then::Same,
-        Then::Different("a ban never ends before the attack is over"),
+        Then::Write(&[("ban.only_if_finished", "false")], ""),
     ),
     key("ban_details_records_count", "notify.packets", Form::Number(&["packets"]), ""),
     always(
@@ -177,41 +199,39 @@ pub(super) static KEYS: &[Row] = &[
         Then::Different("details are passed with the call `attack_details`, and never with `ban`"),
     ),
     // What is too much.
-    switch(
-        "ban_for_pps",
-        Then::Same,
-        Then::Write(
-            &[("thresholds.pps", "4000000000")],
-            "packets are always judged; the threshold is one that no port reaches",
-        ),
-    ),
-    key("threshold_pps", "thresholds.pps", Form::Number(&["pps"]), ""),
-    switch_yet("ban_for_bandwidth", NO_BANDWIDTH),
-    yet("threshold_mbps", "ban_for_bandwidth", NO_BANDWIDTH),
+    switch("ban_for_pps", Then::Same, Then::Write(&[("thresholds.pps", "\"off\"")], "")),
+    limit("threshold_pps", "ban_for_pps", "thresholds.pps", PPS),
+    judged("ban_for_bandwidth"),
+    limit("threshold_mbps", "ban_for_bandwidth", "thresholds.mbps", MBPS),
     switch_yet("ban_for_flows", NO_FLOW_LIMIT),
     yet("threshold_flows", "ban_for_flows", NO_FLOW_LIMIT),
-    switch_yet("ban_for_tcp_pps", NO_CLASS),
-    switch_yet("ban_for_udp_pps", NO_CLASS),
-    switch_yet("ban_for_icmp_pps", NO_CLASS),
-    switch_yet("ban_for_tcp_bandwidth", NO_CLASS),
-    switch_yet("ban_for_udp_bandwidth", NO_CLASS),
-    switch_yet("ban_for_icmp_bandwidth", NO_CLASS),
-    yet("threshold_tcp_pps", "ban_for_tcp_pps", NO_CLASS),
-    yet("threshold_udp_pps", "ban_for_udp_pps", NO_CLASS),
-    yet("threshold_icmp_pps", "ban_for_icmp_pps", NO_CLASS),
-    yet("threshold_tcp_mbps", "ban_for_tcp_bandwidth", NO_CLASS),
-    yet("threshold_udp_mbps", "ban_for_udp_bandwidth", NO_CLASS),
-    yet("threshold_icmp_mbps", "ban_for_icmp_bandwidth", NO_CLASS),
-    always("hostgroup", Then::Missing(NO_GROUP)),
+    judged("ban_for_tcp_pps"),
+    judged("ban_for_tcp_bandwidth"),
+    judged("ban_for_udp_pps"),
+    judged("ban_for_udp_bandwidth"),
+    judged("ban_for_icmp_pps"),
+    judged("ban_for_icmp_bandwidth"),
+    limit("threshold_tcp_pps", "ban_for_tcp_pps", "thresholds.tcp.pps", PPS),
+    limit("threshold_tcp_mbps", "ban_for_tcp_bandwidth", "thresholds.tcp.mbps", MBPS),
+    limit("threshold_udp_pps", "ban_for_udp_pps", "thresholds.udp.pps", PPS),
+    limit("threshold_udp_mbps", "ban_for_udp_bandwidth", "thresholds.udp.mbps", MBPS),
+    limit("threshold_icmp_pps", "ban_for_icmp_pps", "thresholds.icmp.pps", PPS),
+    limit("threshold_icmp_mbps", "ban_for_icmp_bandwidth", "thresholds.icmp.mbps", MBPS),
+    Row { key: "hostgroup", under: None, to: To::Group },
     // How speeds are made.
     Row { key: "average_calculation_time", under: None, to: To::Average },
-    yet(
-        "average_calculation_time_for_subnets",
+    under(
         "enable_subnet_counters",
-        "networks have no \
-        counters of their own in this version",
+        always(
+            "average_calculation_time_for_subnets",
+            Then::Different("networks are measured over the same time as hosts"),
+        ),
     ),
-    switch_yet("enable_subnet_counters", "networks have no counters of their own in this version"),
+    switch(
+        "enable_subnet_counters",
+        Then::Same,
+        Then::Different("networks always have counters: the page and the exports show them"),
+    ),
     key("speed_calculation_delay", "capture.tick_ms", Form::Milliseconds, ""),
     always(
         "check_period",
@@ -239,13 +259,17 @@ pub(super) static KEYS: &[Row] = &[
     switch(
         "process_incoming_traffic",
         Then::Same,
-        Then::Different("both directions are always judged"),
+        Then::Write(
+            &[("thresholds.incoming.pps", "\"off\""), ("thresholds.incoming.mbps", "\"off\"")],
+            "it is counted and shown all the same; limits by protocol hold for it",
+        ),
     ),
     switch(
         "process_outgoing_traffic",
         Then::Same,
-        Then::Different(
-            "both directions are always judged; on an uplink that is what leaves the host",
+        Then::Write(
+            &[("thresholds.outgoing.pps", "\"off\""), ("thresholds.outgoing.mbps", "\"off\"")],
+            "it is counted and shown all the same; limits by protocol hold for it",
         ),
     ),
     // What sees the packets.
@@ -378,34 +402,80 @@ pub(super) static KEYS: &[Row] = &[
     yet("sflow_host", "sflow", FLOWS),
     yet("sflow_lua_hooks_path", "sflow", FLOWS),
     // What is kept and sent elsewhere.
-    switch_yet("redis_enabled", STORE),
-    yet("redis_host", "redis_enabled", STORE),
-    yet("redis_port", "redis_enabled", STORE),
-    yet("redis_prefix", "redis_enabled", STORE),
-    switch_yet("graphite", STORE),
-    yet("graphite_host", "graphite", STORE),
-    yet("graphite_port", "graphite", STORE),
-    yet("graphite_prefix", "graphite", STORE),
-    yet("graphite_push_period", "graphite", STORE),
-    switch_yet("influxdb", STORE),
-    yet("influxdb_host", "influxdb", STORE),
-    yet("influxdb_port", "influxdb", STORE),
-    yet("influxdb_database", "influxdb", STORE),
-    yet("influxdb_auth", "influxdb", STORE),
-    yet("influxdb_user", "influxdb_auth", STORE),
-    yet("influxdb_password", "influxdb_auth", STORE),
-    yet("influxdb_push_period", "influxdb", STORE),
-    switch_yet("clickhouse_metrics", STORE),
-    yet("clickhouse_metrics_database", "clickhouse_metrics", STORE),
-    yet("clickhouse_metrics_username", "clickhouse_metrics", STORE),
-    yet("clickhouse_metrics_password", "clickhouse_metrics", STORE),
-    yet("clickhouse_metrics_host", "clickhouse_metrics", STORE),
-    yet("clickhouse_metrics_port", "clickhouse_metrics", STORE),
-    yet("clickhouse_metrics_push_period", "clickhouse_metrics", STORE),
+    export(
+        "redis_enabled",
+        "redis.enabled",
+        ["", "redis.server"],
+        ["redis_host", "redis_port"],
+        "6379",
+        "traffic is counted there as well, in bytes; `traffic = false` in `[redis]` leaves bans alone",
+    ),
+    part("redis_host", "redis_enabled"),
+    part("redis_port", "redis_enabled"),
+    under("redis_enabled", key("redis_prefix", "redis.prefix", Form::Text, "")),
+    export(
+        "graphite",
+        "graphite.enabled",
+        ["", "graphite.server"],
+        ["graphite_host", "graphite_port"],
+        "2003",
+        "hosts below `min_pps` are not written, and no paths of flows",
+    ),
+    part("graphite_host", "graphite"),
+    part("graphite_port", "graphite"),
+    under("graphite", key("graphite_prefix", "graphite.prefix", Form::Text, "")),
+    under("graphite", key("graphite_push_period", "graphite.interval_secs", SECONDS, "")),
+    export(
+        "influxdb",
+        "influxdb.enabled",
+        ["http://", "influxdb.url"],
+        ["influxdb_host", "influxdb_port"],
+        "8086",
+        "hosts below `min_pps` are not written, and no fields of flows",
+    ),
+    part("influxdb_host", "influxdb"),
+    part("influxdb_port", "influxdb"),
+    under("influxdb", key("influxdb_database", "influxdb.database", Form::Text, "")),
+    under("influxdb", judged("influxdb_auth")),
+    under("influxdb_auth", key("influxdb_user", "influxdb.username", Form::Text, "")),
+    yet("influxdb_password", "influxdb_auth", SECRET),
+    under("influxdb", key("influxdb_push_period", "influxdb.interval_secs", SECONDS, "")),
+    export(
+        "clickhouse_metrics",
+        "clickhouse.enabled",
+        ["http://", "clickhouse.url"],
+        ["clickhouse_metrics_host", ""],
+        "8123",
+        "over HTTP, at port 8123; `fastnetmon export init clickhouse` makes the tables, which have \
+         more columns than theirs",
+    ),
+    under(
+        "clickhouse_metrics",
+        key("clickhouse_metrics_database", "clickhouse.database", Form::Text, ""),
+    ),
+    under(
+        "clickhouse_metrics",
+        key("clickhouse_metrics_username", "clickhouse.username", Form::Text, ""),
+    ),
+    yet("clickhouse_metrics_password", "clickhouse_metrics", SECRET),
+    part("clickhouse_metrics_host", "clickhouse_metrics"),
+    under(
+        "clickhouse_metrics",
+        always(
+            "clickhouse_metrics_port",
+            Then::Different("the port of its HTTP interface is taken: `url` in `[clickhouse]`"),
+        ),
+    ),
+    under(
+        "clickhouse_metrics",
+        key("clickhouse_metrics_push_period", "clickhouse.interval_secs", SECONDS, ""),
+    ),
     Row {
         key: "prometheus",
         under: None,
         to: To::Address {
+            switch: None,
+            scheme: "",
             place: "web.listen",
             keys: ["prometheus_host", "prometheus_port"],
             or: ["127.0.0.1", "9209"],
@@ -511,10 +581,17 @@ pub(super) static KEYS: &[Row] = &[
         "sort_parameter",
         Then::Different("`fastnetmon top` orders by packets or bytes at the keys `p` and `b`"),
     ),
-    always("max_ips_in_list", Then::Different("`fastnetmon top` shows as many as fit")),
-    always(
+    key(
+        "max_ips_in_list",
+        "screen.rows",
+        Form::Number(&[]),
+        "for the screen as a file; `fastnetmon top` shows as many as fit",
+    ),
+    key(
         "cli_stats_file_path",
-        Then::Different("off by default: name the file as `file` in `[screen]`"),
+        "screen.file",
+        Form::Text,
+        "it has the hosts of both families, and only the group `fastnetmon` may read it",
     ),
     always(
         "cli_stats_ipv6_file_path",
@@ -523,37 +600,33 @@ pub(super) static KEYS: &[Row] = &[
     always("pid_path", Then::Different("not needed: the control socket shows that an agent runs")),
     switch(
         "enable_api",
-        Then::Different("operators ask over the control socket; there is no gRPC in this version"),
+        Then::Different(
+            "there is no gRPC: operators ask over the control socket, programs over HTTP (`listen` in \
+             `[web]`)",
+        ),
         Then::Same,
     ),
     switch("disable_usage_report", Then::Same, Then::Different("nothing is ever sent to anybody")),
 ];
 
-/// What may stand behind the name of a group and `_`.
-pub(super) const GROUP_KEYS: &[&str] = &[
-    "enable_ban",
-    "ban_for_pps",
-    "ban_for_bandwidth",
-    "ban_for_flows",
-    "threshold_pps",
-    "threshold_mbps",
-    "threshold_flows",
-    "ban_for_tcp_pps",
-    "ban_for_udp_pps",
-    "ban_for_icmp_pps",
-    "ban_for_tcp_bandwidth",
-    "ban_for_udp_bandwidth",
-    "ban_for_icmp_bandwidth",
-    "threshold_tcp_pps",
-    "threshold_udp_pps",
-    "threshold_icmp_pps",
-    "threshold_tcp_mbps",
-    "threshold_udp_mbps",
-    "threshold_icmp_mbps",
+/// What may stand behind the name of a group and `_`: a limit, the switch that makes it one, and the
+/// key of ours below the group's `thresholds`.
+pub(super) const GROUP_LIMITS: [(&str, &str, &str); 8] = [
+    ("threshold_pps", "ban_for_pps", "pps"),
+    ("threshold_mbps", "ban_for_bandwidth", "mbps"),
+    ("threshold_tcp_pps", "ban_for_tcp_pps", "tcp.pps"),
+    ("threshold_tcp_mbps", "ban_for_tcp_bandwidth", "tcp.mbps"),
+    ("threshold_udp_pps", "ban_for_udp_pps", "udp.pps"),
+    ("threshold_udp_mbps", "ban_for_udp_bandwidth", "udp.mbps"),
+    ("threshold_icmp_pps", "ban_for_icmp_pps", "icmp.pps"),
+    ("threshold_icmp_mbps", "ban_for_icmp_bandwidth", "icmp.mbps"),
 ];
 
-/// What becomes of the keys of a group.
-pub(super) const GROUP: Then = Then::Missing(NO_GROUP);
+/// What else may stand there: nothing of ours has its like.
+pub(super) const GROUP_FLOWS: [&str; 2] = ["ban_for_flows", "threshold_flows"];
+
+/// What becomes of these where they are on.
+pub(super) const NO_FLOWS: &str = NO_FLOW_LIMIT;
 
 /// Is a switch on that the file does not have? The first versions had none for these and acted.
 pub(super) fn is_on_by_default(switch: &str) -> bool {

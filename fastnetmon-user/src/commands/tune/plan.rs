@@ -319,3 +319,17 @@ impl Plan {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_these_numbers() {
+        let page = include_str!("../../../../docs/tuning.md");
+        let frames = format!("{},{:03} frames", RING / 1000, RING % 1000);
+        assert!(page.contains(&frames), "{frames}");
+        let memory = format!("`net.core.rmem_max` {} MiB", RMEM_MAX >> 20);
+        assert!(page.contains(&memory), "{memory}");
+    }
+}

@@ -9,37 +9,43 @@ use crate::reports::settings::{BaseUrl, QueueMb, Span};
 
 /// Where ClickHouse listens, and what it is told.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Is it told at all?
+    /// Whether it is told.
     pub enabled: bool,
-    /// Its HTTP address, without a path.
+    /// Its HTTP address, `http` or `https`, without a path.
     pub url: BaseUrl,
-    /// The database.
+    /// Its database. Refused: anything but letters, digits, `_`.
     pub database: Database,
-    /// The user.
+    /// Its user.
     pub username: String,
-    /// The file that holds the user's password.
+    /// A file with the password, up to the end of its line. Empty: none. Refused at the start: not
+    /// there, empty, readable by everybody; the same with `password_env`.
     pub password_file: PathBuf,
-    /// Or the variable of the environment that does.
+    /// Or a variable of the environment that holds the password. Empty: none. Refused at the
+    /// start: not set.
     pub password_env: String,
-    /// Who signed the server's certificate, in PEM form; empty: whom the system trusts.
+    /// Who signed the certificate of an `https` address, in PEM form. Empty: whom the system
+    /// trusts. Refused at the start: not there, no certificate in it.
     pub ca_file: PathBuf,
-    /// Seconds between two rows of one host, network or direction.
+    /// Between two points of one host, network or direction.
     pub interval_secs: Span,
-    /// Seconds whose rows are inserted together.
+    /// Seconds whose rows are inserted together; rows about attacks go at once.
     pub batch_secs: Span,
-    /// Packets a second of a host, at least, to be told of.
+    /// What a host must have in one direction to be told.
     pub min_pps: u64,
-    /// Hosts, at most.
+    /// Hosts that are told in one interval, at most: the loudest. Totals and networks always are.
+    /// 0: no host.
     pub top_hosts: u32,
-    /// Days metrics are kept; `export init clickhouse` writes it into the tables.
+    /// How long metrics are kept: written into the tables when they are made. 0: for ever.
     pub keep_days: u32,
-    /// Days attacks are kept.
+    /// How long attacks are kept, likewise. 0: for ever.
     pub keep_attacks_days: u32,
-    /// Megabytes that may wait.
+    /// What may wait while the database is slow or dead. The newest are kept; what was dropped is
+    /// counted in `fastnetmon status`.
     pub queue_mb: QueueMb,
-    /// Seconds a delivery may take.
+    /// What one delivery may take.
     pub timeout_secs: Span,
 }
 
@@ -75,6 +81,7 @@ impl Settings {
 
 /// The name of a database: letters, digits and `_`, so that it needs no quotes.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Database(String);
 

@@ -6,23 +6,26 @@ use crate::reports::settings::{Endpoint, Name, QueueMb, Span};
 
 /// Where Graphite listens, and what it is told.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Is it told at all?
+    /// Whether it is told.
     pub enabled: bool,
-    /// Its plain text listener.
+    /// Its plain text listener, `host:port`.
     pub server: Endpoint,
-    /// What every path begins with.
+    /// What paths begin with.
     pub prefix: Name,
-    /// Seconds between two points.
+    /// Between two points of one host, network or direction.
     pub interval_secs: Span,
-    /// Packets a second of a host, at least, to be told of.
+    /// What a host must have in one direction to be told.
     pub min_pps: u64,
-    /// Hosts, at most.
+    /// Hosts that are told in one interval, at most: the loudest. Totals and networks always are.
+    /// 0: no host.
     pub top_hosts: u32,
-    /// Megabytes that may wait.
+    /// What may wait while the database is slow or dead. The newest are kept; what was dropped is
+    /// counted in `fastnetmon status`.
     pub queue_mb: QueueMb,
-    /// Seconds a delivery may take.
+    /// What one delivery may take.
     pub timeout_secs: Span,
 }
 

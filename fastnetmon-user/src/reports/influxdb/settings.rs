@@ -9,13 +9,15 @@ use crate::reports::settings::{BaseUrl, QueueMb, Span};
 
 /// Where InfluxDB listens, and what it is told.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Is it told at all?
+    /// Whether it is told.
     pub enabled: bool,
-    /// Its address, without a path.
+    /// Its address, `http` or `https`, without a path. Refused: a path's question, a name or a
+    /// password in it.
     pub url: BaseUrl,
-    /// Which way to write.
+    /// `"v1"`: `/write`. `"v2"`: `/api/v2/write`.
     pub api: Api,
     /// The database, with `api = "v1"`.
     pub database: String,
@@ -23,34 +25,42 @@ pub struct Settings {
     pub org: String,
     /// The bucket, with `api = "v2"`.
     pub bucket: String,
-    /// A user, with `api = "v1"`; empty: none.
+    /// A user, with `api = "v1"`. Empty: none.
     pub username: String,
-    /// The file that holds the user's password.
+    /// A file with the password, up to the end of its line. Empty: none. Refused at the start: not
+    /// there, empty, readable by everybody; the same with `password_env`.
     pub password_file: PathBuf,
-    /// Or the variable of the environment that does.
+    /// Or a variable of the environment that holds the password. Empty: none. Refused at the
+    /// start: not set.
     pub password_env: String,
-    /// The file that holds the token, with `api = "v2"`.
+    /// A file with the token, up to the end of its line, with `api = "v2"`. Empty: none. Refused
+    /// at the start: not there, empty, readable by everybody; the same with `token_env`.
     pub token_file: PathBuf,
-    /// Or the variable of the environment that does.
+    /// Or a variable of the environment that holds the token. Empty: none. Refused at the start:
+    /// not set.
     pub token_env: String,
-    /// Who signed the server's certificate, in PEM form; empty: whom the system trusts.
+    /// Who signed the certificate of an `https` address, in PEM form. Empty: whom the system
+    /// trusts. Refused at the start: not there, no certificate in it.
     pub ca_file: PathBuf,
-    /// Is what is sent compressed?
+    /// Whether what is sent is compressed.
     pub gzip: bool,
-    /// Seconds between two points.
+    /// Between two points of one host, network or direction.
     pub interval_secs: Span,
-    /// Packets a second of a host, at least, to be told of.
+    /// What a host must have in one direction to be told.
     pub min_pps: u64,
-    /// Hosts, at most.
+    /// Hosts that are told in one interval, at most: the loudest. Totals and networks always are.
+    /// 0: no host.
     pub top_hosts: u32,
-    /// Megabytes that may wait.
+    /// What may wait while the database is slow or dead. The newest are kept; what was dropped is
+    /// counted in `fastnetmon status`.
     pub queue_mb: QueueMb,
-    /// Seconds a delivery may take.
+    /// What one delivery may take.
     pub timeout_secs: Span,
 }
 
 /// Which way to write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
     /// `/write`: InfluxDB 1, and 2 and 3 in their compatible way.

@@ -9,36 +9,40 @@ use crate::reports::settings::{Endpoint, Name, QueueMb, Span};
 
 /// Where Redis listens, and what it is told.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "each kind of key by itself is there or not")]
 pub struct Settings {
-    /// Is it told at all?
+    /// Whether it is told.
     pub enabled: bool,
-    /// Its place.
+    /// `host:port`, `[2001:db8::1]:port`, or `unix:/path`.
     pub server: Server,
     /// Which of its databases.
     pub database: u32,
-    /// A user of its access list; empty: the default one.
+    /// A user of its access list. Empty: the default one.
     pub username: String,
-    /// The file that holds the password.
+    /// A file with the password, up to the end of its line. Empty: none. Refused at the start: not
+    /// there, empty, readable by everybody; the same with `password_env`.
     pub password_file: PathBuf,
-    /// Or the variable of the environment that does.
+    /// Or a variable of the environment that holds the password. Empty: none. Refused at the
+    /// start: not set.
     pub password_env: String,
-    /// What every key begins with, before a `_`; empty: nothing.
+    /// What keys begin with, before a `_`. Empty: nothing.
     pub prefix: Name,
-    /// Are bytes counted: `<ip>_incoming`, `<ip>_outgoing`?
+    /// Whether bytes are counted.
     pub traffic: bool,
-    /// Are packets counted as well: `<ip>_incoming_packets`, `<ip>_outgoing_packets`?
+    /// Whether packets are counted as well.
     pub packets: bool,
-    /// Are bans told: `<ip>_information`, `<ip>_flow_dump`?
+    /// Whether bans are told.
     pub bans: bool,
-    /// Seconds after its last change for which a key is kept; 0: for ever.
+    /// How long a key is kept after its last change. 0: for ever.
     pub ttl_secs: u32,
-    /// Seconds whose counts are added up before they are sent.
+    /// What is added up before it is sent.
     pub interval_secs: Span,
-    /// Megabytes that may wait.
+    /// Three quarters of it hold hosts, 128 bytes each, however long the outage; the rest holds
+    /// bans.
     pub queue_mb: QueueMb,
-    /// Seconds a delivery may take.
+    /// What one delivery may take.
     pub timeout_secs: Span,
 }
 
@@ -73,6 +77,7 @@ impl Settings {
 
 /// `host:port`, or `unix:/path`.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum Server {
     /// By TCP.

@@ -3,13 +3,16 @@
 //! **Invariant**: pure. A value of ours is tried on the settings by itself before it is taken, so
 //! whatever is taken is accepted.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use toml::Value;
 
-use crate::commands::migrate::keys::{self, Form, GROUP, GROUP_KEYS, KEYS, Then, To};
+use self::groups::Group;
+use crate::commands::migrate::keys::{self, Form, KEYS, Then, To};
 use crate::commands::migrate::legacy::{self, Legacy, Pair};
 use crate::daemon::{Settings, SettingsError};
 
@@ -83,13 +86,15 @@ struct Work<'a> {
     legacy: &'a Legacy,
     /// By section and key of ours.
     written: BTreeMap<(String, String), Written>,
+    /// By name.
+    groups: BTreeMap<String, Group>,
 }
 
 const NO_SWITCH: &str = "is neither `on` nor `off`; there it meant off";
 
 /// Does it.
 pub(super) fn migrate(name: &str, legacy: &Legacy) -> Migration {
-    let mut work = Work { legacy, written: BTreeMap::new() };
+    let mut work = Work { legacy, written: BTreeMap::new(), groups: BTreeMap::new() };
     let last: BTreeMap<&str, usize> =
         legacy.pairs.iter().map(|pair| (pair.key.as_str(), pair.line)).collect();
     let mut order: Vec<&Pair> = legacy.pairs.iter().collect();
@@ -128,7 +133,7 @@ pub(super) fn migrate(name: &str, legacy: &Legacy) -> Migration {
 impl Work<'_> {
     fn resolve(&mut self, pair: &Pair) -> Told {
         let Some(row) = keys::find(&pair.key) else { return self.stranger(pair) };
-        if let Some(under) = row.under.filter(|under| !self.is_on(under)) {
+        if let Some(under) = self.off_above(row.under) {
             let how = format!("`{under}` is off");
             return tell(pair, Outcome::Nothing, vec![], how);
         }
@@ -150,15 +155,18 @@ impl Work<'_> {
                 }
                 None => tell(pair, Outcome::Unreadable, vec![], NO_SWITCH.to_owned()),
             },
-            To::Address { place, keys: [host, port], or, how } => {
+            To::Address { switch, scheme, place, keys: [host, port], or, how } => {
                 match legacy::switch(&pair.value) {
                     Some(true) => {
                         let host = self.word(host).unwrap_or(or[0]);
                         let port = self.word(port).unwrap_or(or[1]);
                         let is_ipv6 = host.contains(':') && !host.starts_with('[');
                         let host = if is_ipv6 { format!("[{host}]") } else { host.to_owned() };
-                        let value = Value::String(format!("{host}:{port}")).to_string();
-                        let told = self.write(pair, &[(place, &value)], how);
+                        let value = Value::String(format!("{scheme}{host}:{port}")).to_string();
+                        let on = switch.map(|switch| (switch, "true"));
+                        let entries: Vec<_> =
+                            on.into_iter().chain([(place, value.as_str())]).collect();
+                        let told = self.write(pair, &entries, how);
                         said_otherwise(pair, true, told)
                     }
                     Some(false) => self.then(pair, Then::Same),
@@ -170,13 +178,14 @@ impl Work<'_> {
                 Some(1) => self.then(pair, Then::Same),
                 _ => self.then(pair, Then::Missing(what_to_do)),
             },
+            To::Group => self.hostgroup(pair),
             To::Average => match legacy::number(&pair.value, &["s", "sec", "seconds"]) {
                 Some(secs) if secs > 0 => tell(pair, Outcome::Different, vec![], averaged(secs)),
                 _ => tell(
                     pair,
                     Outcome::Different,
                     vec![],
-                    "rates are those of one second, never averaged".to_owned(),
+                    "rates are those of one second, not averaged".to_owned(),
                 ),
             },
         }
@@ -197,6 +206,11 @@ impl Work<'_> {
         let mut places = Vec::new();
         for &(place, value) in entries {
             let Some((section, key)) = place.rsplit_once('.') else { continue };
+            if let Some(name) = section.strip_prefix("group.") {
+                self.in_group(name, key, value);
+                places.push((section.to_owned(), key.to_owned(), value.to_owned()));
+                continue;
+            }
             if self.written.contains_key(&(section.to_owned(), key.to_owned())) {
                 let how = format!("`{key}` in `[{section}]` is taken by another key of this file");
                 return tell(pair, Outcome::Different, vec![], how);
@@ -210,6 +224,9 @@ impl Work<'_> {
         let mut to = Vec::new();
         for (section, key, value) in places {
             to.push(format!("{section}.{key}"));
+            if section.starts_with("group.") {
+                continue;
+            }
             // The first one takes the comments.
             let written = Written { value, comments: std::mem::take(&mut comments) };
             self.written.insert((section, key), written);
@@ -220,15 +237,8 @@ impl Work<'_> {
 
     /// A key that is in no table: one of a group, or a slip.
     fn stranger(&mut self, pair: &Pair) -> Told {
-        let group = GROUP_KEYS.iter().find_map(|suffix| {
-            pair.key.strip_suffix(suffix)?.strip_suffix('_').filter(|name| !name.is_empty())
-        });
-        if let Some(group) = group {
-            if self.groups().any(|name| name == group) {
-                return self.then(pair, GROUP);
-            }
-            let how = format!("there is no `hostgroup = {group}:…`");
-            return tell(pair, Outcome::Nothing, vec![], how);
+        if let Some(told) = self.of_a_group(pair) {
+            return told;
         }
         let mut how = "no version knew it, so it did nothing there either".to_owned();
         if let Some(near) = near(&pair.key) {
@@ -238,9 +248,17 @@ impl Work<'_> {
         tell(pair, Outcome::Unknown, vec![], how)
     }
 
-    fn groups(&self) -> impl Iterator<Item = &str> {
-        let groups = self.legacy.pairs.iter().filter(|pair| pair.key == "hostgroup");
-        groups.filter_map(|pair| pair.value.split(':').next()).map(str::trim)
+    /// The first switch that is off, of the one a key needs and those that one needs itself.
+    fn off_above(&self, mut under: Option<&'static str>) -> Option<&'static str> {
+        // Two deep at most, by the table.
+        for _ in 0..4 {
+            let switch = under?;
+            if !self.is_on(switch) {
+                return Some(switch);
+            }
+            under = keys::find(switch).and_then(|row| row.under);
+        }
+        None
     }
 
     fn value(&self, key: &str) -> Option<&str> {
@@ -260,12 +278,19 @@ impl Work<'_> {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if !self.has("thresholds", "pps") {
+        if !self.has("thresholds", "pps") && self.is_on("ban_for_pps") {
             let default = Settings::default().thresholds.pps.number().unwrap_or_default();
             remarks.push(format!(
                 "no `threshold_pps` was taken over, so hosts may receive or send {default} packets a \
                  second"
             ));
+        }
+        if self.is_on("ban_for_bandwidth") && !self.has("thresholds", "mbps") {
+            remarks.push(
+                "no `threshold_mbps` was taken over, so megabits are not judged; there everybody was \
+                 banned"
+                    .to_owned(),
+            );
         }
         if !self.has("capture", "engine") {
             remarks.push(
@@ -312,6 +337,7 @@ impl Work<'_> {
             }
             let _infallible = writeln!(text, "{key} = {}", written.value);
         }
+        text.push_str(&self.groups_as_toml());
         let left = told.iter().filter(|told| told.outcome >= Outcome::Missing);
         for (number, told) in (0..).zip(left) {
             text.push('\n');
@@ -424,10 +450,11 @@ fn not_a_number(theirs: &str) -> String {
 /// What a moving average of so many seconds cost, and that it is gone.
 fn averaged(secs: u64) -> String {
     // An average of a jump to twice the threshold passes it after τ · ln 2.
-    let tenths = u128::from(secs) * 6931 / 1000;
+    let tenths = (u128::from(secs) * 6931 + 500) / 1000;
     format!(
-        "rates are those of one second, never averaged: a flood of twice the threshold was found \
-         after {}.{} s there and is found at once here, and so is a burst of one second",
+        "rates are those of one second, not averaged: a flood of twice the threshold was found \
+         after {}.{} s there and is found at once here, and so is a burst of one second; \
+         `average_secs = {secs}` in `[thresholds]` brings the average back, and its delay",
         tenths / 10,
         tenths % 10
     )
@@ -435,8 +462,12 @@ fn averaged(secs: u64) -> String {
 
 /// Would the settings take it?
 fn accepted(section: &str, key: &str, value: &str) -> Result<(), String> {
-    let text = format!("[{section}]\n{key} = {value}\n");
-    Settings::parse(Path::new("the new file"), &text).map(|_settings| ()).map_err(|error| {
+    accepted_as(&format!("[{section}]\n{key} = {value}\n"))
+}
+
+/// The same of several lines.
+fn accepted_as(text: &str) -> Result<(), String> {
+    Settings::parse(Path::new("the new file"), text).map(|_settings| ()).map_err(|error| {
         let SettingsError::Malformed { reason, .. } = error else { return error.to_string() };
         reason.lines().last().unwrap_or_default().to_owned()
     })
