@@ -14,6 +14,7 @@ mod build;
 mod ci;
 mod demo;
 mod lab_shell;
+mod msrv;
 mod package;
 mod scene;
 mod test;
@@ -75,6 +76,9 @@ enum Command {
         /// Install each where nothing of ours is, and let it find an attack (root)
         #[arg(long)]
         check: bool,
+        /// Build the commit a second time in another folder: every byte must be the same
+        #[arg(long)]
+        twice: bool,
     },
     /// Check what no compiler checks: order of rooms, length of files, links, imports
     Tidy,
@@ -113,9 +117,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench { json, write, quick, only } => {
             bench::run(&root, &bench::Options { json, write, quick, only })
         }
-        Command::Package { only_static, check } => {
+        Command::Package { only_static, check, twice } => {
             let scope = if only_static { package::Scope::Static } else { package::Scope::All };
             let packages = package::run(&root, scope)?;
+            if twice {
+                package::build_again(&root, &packages, scope)?;
+            }
             if check { package::try_out(&root, &packages) } else { Ok(()) }
         }
         Command::Tidy => tidy::run(&root),

@@ -44,7 +44,7 @@ pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
         .arg(&target_dir)
         .env("RUSTC", &toolchain.rustc)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker)
-        .env("RUSTFLAGS", flags(std::env::consts::ARCH))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(std::env::consts::ARCH, root, &places.cargo_home))
         // The standard output of a build script is a list of orders to cargo.
         .stdout(Stdio::null());
     if package.join("Cargo.lock").is_file() {
@@ -82,11 +82,18 @@ pub fn inputs(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Debug information and BTF, which the loader needs, the architecture the probes read, and all
-/// comparisons (Linux 4.14). Not half registers: docs/adr/0022.
-fn flags(architecture: &str) -> String {
-    format!(
-        "-C debuginfo=2 -C target-cpu=v2 -C link-arg=--btf --cfg=bpf_target_arch=\"{architecture}\""
-    )
+/// comparisons (Linux 4.14). Not half registers: docs/adr/0022. No folder of this machine, so that the
+/// object is the same wherever it is built. Separated as cargo wants it, for folders with a blank.
+fn flags(architecture: &str, root: &Path, cargo_home: &Path) -> String {
+    [
+        "-Cdebuginfo=2".to_owned(),
+        "-Ctarget-cpu=v2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        format!("--cfg=bpf_target_arch=\"{architecture}\""),
+        format!("--remap-path-prefix={}=/fastnetmon", root.display()),
+        format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
+    ]
+    .join("\u{1f}")
 }
 
 #[cfg(test)]
@@ -94,11 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_ask_for_btf_and_name_the_architecture() {
-        assert_eq!(
-            flags("x86_64"),
-            r#"-C debuginfo=2 -C target-cpu=v2 -C link-arg=--btf --cfg=bpf_target_arch="x86_64""#
-        );
+    fn the_flags_ask_for_btf_name_the_architecture_and_hide_the_folders() {
+        let flags = flags("x86_64", Path::new("/a b"), Path::new("/home/.cargo"));
+        let flags: Vec<&str> = flags.split('\u{1f}').collect();
+        let expected = [
+            "-Cdebuginfo=2",
+            "-Ctarget-cpu=v2",
+            "-Clink-arg=--btf",
+            r#"--cfg=bpf_target_arch="x86_64""#,
+            "--remap-path-prefix=/a b=/fastnetmon",
+            "--remap-path-prefix=/home/.cargo=/cargo",
+        ];
+        assert_eq!(flags, expected);
     }
 
     #[test]

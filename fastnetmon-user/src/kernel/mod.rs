@@ -27,7 +27,7 @@ pub use self::ports::{
 };
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};
-pub use self::support::Support;
+pub use self::support::{Support, version};
 use crate::networks::Ignores;
 use crate::tables::Parts;
 

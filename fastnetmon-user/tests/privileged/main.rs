@@ -35,6 +35,7 @@ mod pcap;
 mod pf_ring;
 mod refusals;
 mod reload;
+mod rights;
 mod same_counters;
 mod service;
 mod stays;
