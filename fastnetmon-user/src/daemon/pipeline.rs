@@ -287,7 +287,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let (deeds, done) = bounded(DEEDS);
     let done_before = std::mem::take(&mut resumed.done);
     // Whatever needs root is open, and no thread that could keep what this one gives up is there.
-    rights::give_up(&eyes)?;
+    rights::give_up(&eyes, attached.as_ref())?;
     let actions = Actions::start(prepared, drops, &standing, done_before, notebook, deeds)
         .map_err(system("start the action threads"))?;
     let (reloader, changed) = Reloader::new(source, settings.clone(), guarded.clone());

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::daemon::engines::{Eyes, Own};
 use crate::daemon::{Settings as AllSettings, Source};
-use crate::kernel;
+use crate::kernel::{self, Attached, Egress};
 
 /// What opening the ports, the web server's door and the tables may need.
 const TO_START: CapabilitySet = CapabilitySet::BPF
@@ -43,8 +43,6 @@ const OF_ROOT: CapabilitySet = CapabilitySet::CHOWN
 /// From here on who holds a map may change it (c8644cd0efe7, "bpf: refine
 /// `kernel.unprivileged_bpf_disabled` behaviour").
 const MAPS_BY_DESCRIPTOR: (u32, u32) = (5, 19);
-/// From here on what leaves is counted by a link, which ends by being closed.
-const TCX: (u32, u32) = (6, 6);
 
 /// `[security]`.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -264,10 +262,10 @@ fn make_folder(folder: &Path, person: &Person) -> io::Result<()> {
 }
 
 /// The ports are open: keeps what their engine needs from now on, and what scripts are to have.
-pub(super) fn give_up(eyes: &Eyes) -> Result<(), RightsError> {
+pub(super) fn give_up(eyes: &Eyes, attached: Option<&Attached>) -> Result<(), RightsError> {
     let held = held()?;
     let is_root = geteuid().is_root();
-    let mut needed = needed_by(eyes, kernel::version());
+    let mut needed = needed_by(eyes, attached.map_or(Egress::Tcx, Attached::egress));
     if is_root {
         needed |= OF_ROOT;
     }
@@ -280,7 +278,8 @@ pub(super) fn give_up(eyes: &Eyes) -> Result<(), RightsError> {
     let permitted = held.permitted & (needed | for_scripts);
     let effective = held.permitted & needed;
     set(CapabilitySets { effective, permitted, inheritable: held.inheritable & permitted })?;
-    let (kept, scripts) = (names(effective), names(permitted.difference(effective)));
+    let told = |set: CapabilitySet| if set.is_empty() { "nothing".to_owned() } else { names(set) };
+    let (kept, scripts) = (told(effective), told(permitted.difference(effective)));
     info!(uid = geteuid().as_raw(), %kept, %scripts, "Rights that are not needed were given up.");
     Ok(())
 }
@@ -293,9 +292,9 @@ pub(super) fn give_up_all() {
 }
 
 /// What an engine that looks needs: to open a port again, to change tables, to take a filter off.
-fn needed_by(eyes: &Eyes, kernel: (u32, u32)) -> CapabilitySet {
+fn needed_by(eyes: &Eyes, egress: Egress) -> CapabilitySet {
     match eyes {
-        Eyes::Kernel(..) => needed_by_xdp(kernel),
+        Eyes::Kernel(..) => needed_by_xdp(egress, kernel::version()),
         Eyes::Own(Own::AfPacket(_) | Own::Pcap(_), _) => CapabilitySet::NET_RAW,
         // Older modules and drivers ask for the second one.
         Eyes::Own(Own::PfRing(_), _) => CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN,
@@ -304,12 +303,12 @@ fn needed_by(eyes: &Eyes, kernel: (u32, u32)) -> CapabilitySet {
 }
 
 /// Programs stay where they are by their links; changing a map by its descriptor is free today.
-fn needed_by_xdp(kernel: (u32, u32)) -> CapabilitySet {
+fn needed_by_xdp(egress: Egress, kernel: (u32, u32)) -> CapabilitySet {
     let mut needed = CapabilitySet::empty();
     if kernel < MAPS_BY_DESCRIPTOR {
         needed |= CapabilitySet::BPF;
     }
-    if kernel < TCX {
+    if egress == Egress::Clsact {
         needed |= CapabilitySet::NET_ADMIN;
     }
     needed
@@ -382,11 +381,15 @@ mod tests {
     }
 
     #[test]
-    fn older_kernels_ask_for_more() {
-        for (kernel, expected) in
-            [((6, 6), ""), ((6, 1), "CAP_NET_ADMIN"), ((5, 15), "CAP_NET_ADMIN, CAP_BPF")]
-        {
-            assert_eq!(names(needed_by_xdp(kernel)), expected, "{kernel:?}");
+    fn a_filter_and_older_kernels_ask_for_more() {
+        for (egress, kernel, expected) in [
+            (Egress::Tcx, (6, 6), ""),
+            (Egress::Clsact, (6, 6), "CAP_NET_ADMIN"),
+            (Egress::Clsact, (6, 1), "CAP_NET_ADMIN"),
+            (Egress::Tcx, (5, 15), "CAP_BPF"),
+            (Egress::Clsact, (5, 15), "CAP_NET_ADMIN, CAP_BPF"),
+        ] {
+            assert_eq!(names(needed_by_xdp(egress, kernel)), expected, "{egress:?} {kernel:?}");
         }
     }
 

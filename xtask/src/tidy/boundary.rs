@@ -31,14 +31,14 @@ const BOUNDARIES: [Boundary; 2] = [
         told_in: "fastnetmon-common/src/lib.rs",
         files: &["fastnetmon-common/src/abi.rs"],
         agreed: 5,
-        sum: 0,
+        sum: 0x5115_1446_ded0_eb9a,
     },
     Boundary {
         number: "PROTOCOL_VERSION",
         told_in: "fastnetmon-user/src/control/mod.rs",
         files: &["fastnetmon-user/src/control/mod.rs", "fastnetmon-user/src/control/codec.rs"],
         agreed: 4,
-        sum: 0,
+        sum: 0x8df5_56b3_7f9f_41a9,
     },
 ];
 
@@ -61,7 +61,8 @@ fn judge(boundary: &Boundary, told_in: &str, texts: &[String]) -> Option<String>
         return Some(format!("`const {number}: u32` is missing: both sides refer to it"));
     };
     let found = sum_of(number, texts);
-    let record = format!("`agreed: {now}, sum: {found:#018x}` in `xtask/src/tidy/boundary.rs`");
+    let sum_now = literal(found);
+    let record = format!("`agreed: {now}, sum: {sum_now}` in `xtask/src/tidy/boundary.rs`");
     match (found == *sum, now == *agreed) {
         (true, true) => None,
         (_, false) => Some(format!("`{number}` is {now} and was {agreed}: write down {record}")),
@@ -70,6 +71,12 @@ fn judge(boundary: &Boundary, told_in: &str, texts: &[String]) -> Option<String>
              side would misread the other, and write down {record}"
         )),
     }
+}
+
+/// As it is written in a source.
+fn literal(sum: u64) -> String {
+    let part = |shift: u32| (sum >> shift) & 0xffff;
+    format!("0x{:04x}_{:04x}_{:04x}_{:04x}", part(48), part(32), part(16), part(0))
 }
 
 fn value_of(number: &str, text: &str) -> Option<u32> {
@@ -107,7 +114,7 @@ mod tests {
     #[track_caller]
     fn check_words(now: &str, expected: Option<&str>) {
         let found = judge(&boundary(3, WORDS), now, &[now.to_owned()]);
-        let record = format!("{:#018x}", sum_of("NUMBER", &[now.to_owned()]));
+        let record = literal(sum_of("NUMBER", &[now.to_owned()]));
         assert_eq!(found, expected.map(|text| text.replace("SUM", &record)), "{now}");
     }
 
