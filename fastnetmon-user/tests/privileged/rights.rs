@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use fastnetmon_user::control::{Request, Way};
@@ -246,13 +247,18 @@ fn a_folder_that_lacks_is_made_for_the_user() {
         "fastnetmon.conf",
         &text.replace(&format!("{here}journal"), &format!("{here}lib/j")),
     );
-    let mut agent = command_by(&lab, &[], &config, INSIDE_INTERFACE).spawn().unwrap();
+    // Root's alone: it can be read now, and not again.
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    let log = fs::File::create(folder.path("log")).unwrap();
+    let mut agent = command_by(&lab, &[], &config, INSIDE_INTERFACE).stderr(log).spawn().unwrap();
     let socket = folder.path("run/control.sock");
     wait("an answer", || fastnetmon_user::client::Connection::open(&socket).ok());
     for made in ["run", "lib"] {
         let output = Command::new("stat").args(["-c", "%U %a"]).arg(folder.path(made)).output();
         assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), "nobody 750\n");
     }
+    let warned = "The agent's user cannot read the configuration again: a reload will fail.";
+    folder.wait_for("log", |text| text.contains(warned));
     xtask::lab::signal(agent.id(), Signal::Terminate).unwrap();
     assert!(agent.wait().unwrap().success());
     assert!(!socket.exists(), "its user may take it away");
