@@ -301,4 +301,30 @@ mod tests {
         assert_eq!(document["unparsed"], expected);
         assert_eq!(document["packets"], 6);
     }
+
+    #[test]
+    fn a_recording_is_read_inside_a_sandbox() {
+        let folder = Folder::new();
+        let pipe = folder.0.join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fastnetmon"))
+            .arg("replay")
+            .arg(&pipe)
+            .arg("--config")
+            .arg(folder.0.join("conf"))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Opens when the other end does, and from then on it waits for the first byte.
+        let writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let begun = Instant::now();
+        // The kernel shuts nobody in who could still get rights by starting a program.
+        while !fs::read_to_string(&status).unwrap().contains("NoNewPrivs:\t1") {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is not in a sandbox");
+            std::thread::yield_now();
+        }
+        drop(writer);
+        assert!(!child.wait().unwrap().success(), "an empty file is no recording");
+    }
 }

@@ -8,7 +8,7 @@ use std::{path::Path, process::Command, time::Instant};
 use anyhow::Context as _;
 use xtask::process;
 
-use crate::{build, demo, package, test, tidy};
+use crate::{build, demo, msrv, package, test, tidy};
 
 /// Runs all steps; setup has run before.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
@@ -54,11 +54,13 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
                 .args(["check", "licenses", "bans", "sources"]),
         )
     })?;
+    step("msrv", || msrv::check(root))?;
     step("build-ebpf", || build::kernel_programs(root))?;
     let totals = step("test", || test::run(root, test::Scope::All))?;
     step("demo", || demo::run(root))?;
     step("package of the static binary", || {
         let packages = package::run(root, package::Scope::Static)?;
+        package::pack_again(root, &packages)?;
         package::try_out(root, &packages)
     })?;
     println!("ci: everything holds ({} s)", begun.elapsed().as_secs());

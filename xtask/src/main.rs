@@ -15,6 +15,7 @@ mod changelog;
 mod ci;
 mod demo;
 mod lab_shell;
+mod msrv;
 mod package;
 mod scene;
 mod test;
@@ -77,6 +78,9 @@ enum Command {
         /// Install each where nothing of ours is, and let it find an attack (root)
         #[arg(long)]
         check: bool,
+        /// Build the commit a second time in another folder: every byte must be the same
+        #[arg(long)]
+        twice: bool,
     },
     /// Print the changelog with what is not released yet
     Changelog,
@@ -117,9 +121,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench { json, write, quick, only } => {
             bench::run(&root, &bench::Options { json, write, quick, only })
         }
-        Command::Package { only_static, check } => {
+        Command::Package { only_static, check, twice } => {
             let scope = if only_static { package::Scope::Static } else { package::Scope::All };
             let packages = package::run(&root, scope)?;
+            if twice {
+                package::build_again(&root, &packages, scope)?;
+            }
             if check { package::try_out(&root, &packages) } else { Ok(()) }
         }
         Command::Changelog => changelog::collected(&root).map(|text| print!("{text}")),

@@ -5,6 +5,8 @@
 //! build script and under clippy.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -34,6 +36,7 @@ pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
         target_dir.set_file_name(format!("ebpf-{}", features.join("-")));
     }
 
+    let wrapper = wrapper(&target_dir)?;
     let mut cargo = Command::new(&toolchain.cargo);
     process::forget_outer_cargo(&mut cargo);
     cargo
@@ -43,8 +46,9 @@ pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_WRAPPER", &wrapper)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker)
-        .env("RUSTFLAGS", flags(std::env::consts::ARCH))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(std::env::consts::ARCH, root, &places.cargo_home))
         // The standard output of a build script is a list of orders to cargo.
         .stdout(Stdio::null());
     if package.join("Cargo.lock").is_file() {
@@ -66,6 +70,42 @@ pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
     Ok(object)
 }
 
+/// Between cargo and the compiler: gives our crates a hash that does not depend on the folder.
+///
+/// Cargo takes the folder of a crate into its hash when the crate lies outside of the workspace, as
+/// `fastnetmon-common` does here. The hash is part of every symbol, and the order of symbols decides how
+/// the optimiser goes about: in another folder the programs would be others, up to the number of
+/// instructions that the verifier walks.
+const WRAPPER: &str = r#"#!/bin/sh
+compiler=$1
+shift
+case ${CARGO_PKG_NAME-} in
+fastnetmon-*)
+    for word; do
+        shift
+        case $word in metadata=*) word=metadata=$CARGO_PKG_NAME ;; esac
+        set -- "$@" "$word"
+    done
+    ;;
+esac
+exec "$compiler" "$@"
+"#;
+
+/// Writes it where the build is, unless it is there. Whole or not at all: builds may run side by side.
+fn wrapper(target_dir: &Path) -> anyhow::Result<PathBuf> {
+    let wrapper = target_dir.join("compiler.sh");
+    if fs::read_to_string(&wrapper).is_ok_and(|text| text == WRAPPER) {
+        return Ok(wrapper);
+    }
+    let aside = target_dir.join(format!("compiler.{}.sh", std::process::id()));
+    let written = fs::create_dir_all(target_dir)
+        .and_then(|()| fs::write(&aside, WRAPPER))
+        .and_then(|()| fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::rename(&aside, &wrapper));
+    written.with_context(|| format!("`{}` cannot be written", wrapper.display()))?;
+    Ok(wrapper)
+}
+
 /// What the object is made from; a build script watches these.
 pub fn inputs(root: &Path) -> Vec<PathBuf> {
     [
@@ -82,11 +122,18 @@ pub fn inputs(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Debug information and BTF, which the loader needs, the architecture the probes read, and all
-/// comparisons (Linux 4.14). Not half registers: docs/adr/0022.
-fn flags(architecture: &str) -> String {
-    format!(
-        "-C debuginfo=2 -C target-cpu=v2 -C link-arg=--btf --cfg=bpf_target_arch=\"{architecture}\""
-    )
+/// comparisons (Linux 4.14). Not half registers: docs/adr/0022. No folder of this machine, so that the
+/// object is the same wherever it is built. Separated as cargo wants it, for folders with a blank.
+fn flags(architecture: &str, root: &Path, cargo_home: &Path) -> String {
+    [
+        "-Cdebuginfo=2".to_owned(),
+        "-Ctarget-cpu=v2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        format!("--cfg=bpf_target_arch=\"{architecture}\""),
+        format!("--remap-path-prefix={}=/fastnetmon", root.display()),
+        format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
+    ]
+    .join("\u{1f}")
 }
 
 #[cfg(test)]
@@ -94,11 +141,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_ask_for_btf_and_name_the_architecture() {
+    fn the_flags_ask_for_btf_name_the_architecture_and_hide_the_folders() {
+        let flags = flags("x86_64", Path::new("/a b"), Path::new("/home/.cargo"));
+        let flags: Vec<&str> = flags.split('\u{1f}').collect();
+        let expected = [
+            "-Cdebuginfo=2",
+            "-Ctarget-cpu=v2",
+            "-Clink-arg=--btf",
+            r#"--cfg=bpf_target_arch="x86_64""#,
+            "--remap-path-prefix=/a b=/fastnetmon",
+            "--remap-path-prefix=/home/.cargo=/cargo",
+        ];
+        assert_eq!(flags, expected);
+    }
+
+    #[test]
+    fn our_crates_have_a_hash_that_does_not_depend_on_the_folder_and_others_keep_theirs() {
+        let folder = std::env::temp_dir().join(format!("fnm-wrapper-{}", std::process::id()));
+        let wrapper = wrapper(&folder).unwrap();
+        let said = |package: Option<&str>| {
+            let mut command = Command::new(&wrapper);
+            command.args(["printf", "%s|", "-C", "metadata=12 ab", "--cfg=a=\"b c\""]);
+            match package {
+                Some(package) => command.env("CARGO_PKG_NAME", package),
+                None => command.env_remove("CARGO_PKG_NAME"),
+            };
+            process::output(&mut command).unwrap()
+        };
+        let as_it_was = "-C|metadata=12 ab|--cfg=a=\"b c\"|";
+        assert_eq!(said(None), as_it_was);
+        assert_eq!(said(Some("zerocopy")), as_it_was);
         assert_eq!(
-            flags("x86_64"),
-            r#"-C debuginfo=2 -C target-cpu=v2 -C link-arg=--btf --cfg=bpf_target_arch="x86_64""#
+            said(Some("fastnetmon-common")),
+            "-C|metadata=fastnetmon-common|--cfg=a=\"b c\"|"
         );
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 
 use crate::capture::RoleName;
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, sandbox, say};
 use crate::counters::{Counters, House, Reading};
 use crate::daemon::{Settings, clock};
 use crate::kernel::{self, Frozen, Gates, KernelError, Object, Support};
@@ -48,6 +48,7 @@ pub(super) fn explain(arguments: &Arguments) -> Result<(), Failure> {
     let mut bench = Bench::set_up(&settings)?;
     let named = |reason: String| Failure::Input(format!("{}: {reason}", arguments.file.display()));
     let file = File::open(&arguments.file).map_err(|error| named(error.to_string()))?;
+    sandbox::enter(&settings.networks)?;
     let mut reader = PcapReader::new(file).map_err(|error| named(error.to_string()))?;
     let link = reader.header().datalink;
     if link != DataLink::ETHERNET {

@@ -11,6 +11,7 @@ mod migrate;
 mod papers;
 mod replay;
 mod run;
+mod sandbox;
 mod tune;
 
 use std::io::{self, Write as _};

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::capture::{CaptureFile, Recorded};
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, sandbox, say};
 use crate::daemon::{Fell, Outcome, Replay, Settings, Talker, clock};
 use crate::model::{Moment, Tally, Unparsed};
 use crate::verdicts::{Alert, Ban};
@@ -61,6 +61,7 @@ pub(super) fn replay(arguments: &Arguments) -> Result<(), Failure> {
         Failure::Input(format!("{}: {}", arguments.file.display(), reason.to_string()))
     };
     let file = File::open(&arguments.file).map_err(|error| named(&error))?;
+    sandbox::enter(&settings.networks)?;
     let mut file = CaptureFile::new(BufReader::new(file)).map_err(|error| named(&error))?;
     let mut read = Read::default();
     let mut replay: Option<Replay> = None;

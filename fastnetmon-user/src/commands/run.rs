@@ -26,6 +26,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.interface.is_empty() {
         settings.capture.interfaces.clone_from(&arguments.interface);
     }
+    // Before the first thread: each has rights of its own.
+    daemon::become_user(&settings).map_err(|error| Failure::Input(error.to_string()))?;
     let _log = daemon::start_logging(settings.log.level.name());
     if arguments.config.is_none() {
         warn!("No configuration file was named; the defaults are in force.");

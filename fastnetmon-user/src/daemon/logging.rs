@@ -12,6 +12,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing_subscriber::EnvFilter;
 
+use crate::daemon::rights;
+
 /// Lines that wait, at most.
 const ROOM: usize = 8192;
 
@@ -47,6 +49,8 @@ pub fn start(level: &str) -> Log {
     // The second one in a process (tests) goes on with the first.
     drop(logger);
     let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        // It was there before the others, and needs none of what they do.
+        rights::give_up_all();
         write(&waiting, &left_out);
         // Nobody may be waiting any more.
         let _unheard = done.try_send(());

@@ -23,6 +23,7 @@ mod pipeline;
 mod privileges;
 mod reload;
 mod replay;
+mod rights;
 mod screen;
 mod service;
 mod settings;
@@ -39,6 +40,7 @@ pub use self::logging::{Log, start as start_logging};
 pub use self::pipeline::StartError;
 pub use self::reload::Source;
 pub use self::replay::{Fell, Outcome, Replay, Talker};
+pub use self::rights::{Capabilities, RightsError, Settings as SecuritySettings, become_user};
 pub use self::screen::{ScreenFile, Settings as ScreenSettings};
 pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 
@@ -48,6 +50,7 @@ pub use self::settings::{Level, LogSettings, Settings, SettingsError};
 /// When it cannot start, or its capture breaks.
 pub fn run(settings: &Settings, source: Source) -> Result<(), StartError> {
     privileges::check(settings.capture.engine)?;
+    rights::remark(&source);
     let running = pipeline::start(settings, source)?;
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
     service::ready();

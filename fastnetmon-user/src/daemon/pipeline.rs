@@ -37,9 +37,10 @@ use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
 use crate::daemon::journal::{self, Journal, JournalError, Resumed};
 use crate::daemon::reload::{Reloader, Source};
+use crate::daemon::rights::RightsError;
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock, origins, packets, screen, service};
+use crate::daemon::{Settings, clock, origins, packets, rights, screen, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::origins::Origins;
@@ -71,6 +72,9 @@ pub enum StartError {
         /// What is missing.
         missing: Vec<&'static str>,
     },
+    /// It cannot become who it should be, or give up what it should.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// No interface was named.
     #[error(
         "no interface: name the ports to watch with `--interface eth0,eth1` or `interfaces` in \
@@ -288,6 +292,8 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let notebook = if journal.is_some() { Notebook::new(notes) } else { Notebook::default() };
     let (deeds, done) = bounded(DEEDS);
     let done_before = std::mem::take(&mut resumed.done);
+    // Whatever needs root is open, and no thread that could keep what this one gives up is there.
+    rights::give_up(&eyes, attached.as_ref())?;
     let actions = Actions::start(prepared, drops, &standing, done_before, notebook, deeds)
         .map_err(system("start the action threads"))?;
     let (reloader, changed) =

@@ -13,6 +13,7 @@ use crate::capture;
 use crate::control;
 use crate::daemon::ScreenSettings;
 use crate::daemon::journal::Settings as JournalSettings;
+use crate::daemon::rights::Settings as SecuritySettings;
 use crate::networks::{self, PrefixSet};
 use crate::origins;
 use crate::reports;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub screen: ScreenSettings,
     /// The page, the API and the metrics.
     pub web: web::Settings,
+    /// What the agent and its scripts may do.
+    pub security: SecuritySettings,
     /// What is logged.
     pub log: LogSettings,
 }

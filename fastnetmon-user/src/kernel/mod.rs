@@ -27,7 +27,7 @@ pub use self::ports::{
 };
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};
-pub use self::support::Support;
+pub use self::support::{Support, version};
 use crate::networks::Ignores;
 use crate::tables::Parts;
 
@@ -73,8 +73,16 @@ pub struct Port {
 #[derive(Debug)]
 pub struct Attached {
     // Links first: a filter is taken off while its program is still there.
-    _links: Vec<links::Held>,
+    links: Vec<links::Held>,
     _object: Object,
+}
+
+impl Attached {
+    /// What has to be taken off at the end, if anything has; links go by being closed.
+    pub fn egress(&self) -> Egress {
+        let has_filter = self.links.iter().any(|held| matches!(held, links::Held::Filter(_)));
+        if has_filter { Egress::Clsact } else { Egress::Tcx }
+    }
 }
 
 /// CPUs the kernel may ever run, each with a row of its own.
@@ -121,5 +129,5 @@ pub fn attach(mut object: Object, ports: &[Port], egress: Egress) -> Result<Atta
     for port in ports {
         links::attach(&mut object, port, egress, &mut held)?;
     }
-    Ok(Attached { _links: held, _object: object })
+    Ok(Attached { links: held, _object: object })
 }

@@ -33,6 +33,11 @@ pub struct Support {
 /// Major and minor version.
 type Version = (u32, u32);
 
+/// The running kernel's. A release nobody understands is a new one.
+pub fn version() -> Version {
+    version_of(&rustix::system::uname().release().to_string_lossy()).unwrap_or((u32::MAX, 0))
+}
+
 /// The library that attaches goes by the version, and so must we.
 const OLDEST: Version = (5, 9);
 const LOAD_BYTES: Version = (5, 18);
@@ -62,7 +67,7 @@ impl Support {
     /// Of a kernel of this name that gives these answers. One that is too old is not asked.
     fn of(release: &str, answers: impl FnOnce() -> Answers) -> Result<Self, KernelError> {
         // A release nobody understands is a new one.
-        let version = version(release).unwrap_or((u32::MAX, 0));
+        let version = version_of(release).unwrap_or((u32::MAX, 0));
         if version < OLDEST {
             return Err(KernelError::TooOld { release: release.to_owned() });
         }
@@ -129,7 +134,7 @@ fn tcx() -> Option<bool> {
     }
 }
 
-fn version(release: &str) -> Option<Version> {
+fn version_of(release: &str) -> Option<Version> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

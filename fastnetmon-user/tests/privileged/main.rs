@@ -43,6 +43,7 @@ mod pf_ring;
 mod prometheus;
 mod refusals;
 mod reload;
+mod rights;
 mod same_counters;
 mod service;
 mod stays;

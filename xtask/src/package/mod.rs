@@ -7,6 +7,7 @@
 mod stage;
 mod tools;
 mod trial;
+mod twice;
 
 use std::{
     fs,
@@ -21,6 +22,7 @@ use crate::build;
 
 pub(crate) use self::tools::tool;
 pub(crate) use self::trial::run as try_out;
+pub(crate) use self::twice::{build as build_again, pack as pack_again};
 
 /// What is to be packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +70,15 @@ fn make(root: &Path, scope: Scope) -> anyhow::Result<Packages> {
         packages.rpm = Some(tools::rpm(root, &out, &stage, epoch)?);
     }
     let binary = reproducible(root, &Linkage::Static)?;
-    let bill = tools::bill_of_materials(root, &out, epoch)?;
-    let stage = stage::lay_out(root, &out.join("stage-static"), &binary, &bill)?;
-    packages.tarball = tools::tarball(&out, &stage, epoch)?;
+    packages.tarball = pack_static(root, &out, &binary, epoch)?;
     Ok(packages)
+}
+
+/// Packs the static binary.
+fn pack_static(root: &Path, out: &Path, binary: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+    let bill = tools::bill_of_materials(root, out, epoch)?;
+    let stage = stage::lay_out(root, &out.join("stage-static"), binary, &bill)?;
+    tools::tarball(out, &stage, epoch)
 }
 
 /// How the binary finds its libraries.
@@ -92,9 +99,10 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 fn reproducible(root: &Path, linkage: &Linkage) -> anyhow::Result<PathBuf> {
     let home = xtask::toolchain::Places::from_environment()?.cargo_home;
     let (root_path, home_path) = (root.display(), home.display());
-    let mut flags = format!(
-        "--remap-path-prefix={root_path}=/fastnetmon --remap-path-prefix={home_path}=/cargo"
-    );
+    let mut flags = vec![
+        format!("--remap-path-prefix={root_path}=/fastnetmon"),
+        format!("--remap-path-prefix={home_path}=/cargo"),
+    ];
     let folder = root.join("target").join(match linkage {
         Linkage::Dynamic => "package-dynamic",
         Linkage::Static => "package-static",
@@ -103,12 +111,12 @@ fn reproducible(root: &Path, linkage: &Linkage) -> anyhow::Result<PathBuf> {
     cargo.args(["build", "--release", "--locked", "--package", "fastnetmon-user"]);
     cargo.args(["--target", TARGET, "--target-dir"]).arg(&folder);
     if matches!(linkage, Linkage::Static) {
-        flags.push_str(" -C target-feature=+crt-static");
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
         cargo.args(STATIC_FEATURES);
     }
     let c_flags =
         format!("-ffile-prefix-map={root_path}=/fastnetmon -ffile-prefix-map={home_path}=/cargo");
-    cargo.env("RUSTFLAGS", flags).env("CFLAGS", c_flags);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("CFLAGS", c_flags);
     process::run(&mut cargo)?;
     let binary = folder.join(TARGET).join("release/fastnetmon");
     if matches!(linkage, Linkage::Static) {

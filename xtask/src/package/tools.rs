@@ -53,7 +53,10 @@ pub(super) fn bill_of_materials(root: &Path, out: &Path, epoch: u64) -> anyhow::
     command.arg(root.join("fastnetmon-user/Cargo.toml"));
     process::run(&mut command)?;
     let bill = out.join("fastnetmon.cdx.json");
-    fs::rename(&made, &bill)?;
+    // It names our own crates by the folder they lie in here.
+    let here = format!("file://{}", root.display());
+    fs::write(&bill, fs::read_to_string(&made)?.replace(&here, "file:///fastnetmon"))?;
+    fs::remove_file(&made)?;
     // The tool writes one for every member of the workspace.
     for member in ["fastnetmon-common", "pfring-sys", "pfring-sys/double", "xtask"] {
         remove_old(&root.join(member).join("fastnetmon.cdx.json"))?;

@@ -36,9 +36,7 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
             "--no-install-recommends",
             "/tmp/fastnetmon.deb",
         ]))?;
-        let owner =
-            process::output(root.command("stat").args(["-c", "%U %a", "/var/lib/fastnetmon"]))?;
-        ensure!(owner.trim() == "fastnetmon 750", "/var/lib/fastnetmon is `{owner}`");
+        root.has_its_folder()?;
         root.finds_an_attack("deb", "xdp", "/usr/bin/fastnetmon")?;
         process::run(root.command("dpkg").args(["--purge", "fastnetmon"]))?;
         let left = root.path.join("usr/bin/fastnetmon").exists()
@@ -47,14 +45,7 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
     }
     if let Some(rpm) = &packages.rpm {
         let root = Root::new(&out.join("root-rpm"), &smallest_system(&out)?)?;
-        // Debian's libraries are no packages to rpm; that they are there is seen when it starts.
-        process::run(
-            Command::new("rpm")
-                .arg("--root")
-                .arg(&root.path)
-                .args(["--install", "--nodeps", "--noscripts"])
-                .arg(rpm),
-        )?;
+        // What the package needs of its system, and what its scripts call.
         process::run(root.command("apt-get").args([
             "install",
             "--yes",
@@ -63,8 +54,20 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
             "libelf1",
             "zlib1g",
             "libpcap0.8",
+            "systemd-standalone-sysusers",
+            "systemd-standalone-tmpfiles",
         ]))?;
+        // Debian's libraries are no packages to rpm; that they are there is seen when it starts.
+        let by_rpm = || {
+            let mut rpm = Command::new("rpm");
+            rpm.arg("--root").arg(&root.path);
+            rpm
+        };
+        process::run(by_rpm().args(["--install", "--nodeps"]).arg(rpm))?;
+        root.has_its_folder()?;
         root.finds_an_attack("rpm", "xdp", "/usr/bin/fastnetmon")?;
+        process::run(by_rpm().args(["--erase", "--nodeps", "fastnetmon"]))?;
+        ensure!(!root.path.join("usr/bin/fastnetmon").exists(), "rpm left the binary behind");
     }
     let root = Root::empty(&out.join("root-static"))?;
     process::run(
@@ -169,6 +172,14 @@ impl Root {
         command.arg(&self.path).arg(program).env("DEBIAN_FRONTEND", "noninteractive");
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
         command
+    }
+
+    /// The scripts of the package made the user and its folder.
+    fn has_its_folder(&self) -> anyhow::Result<()> {
+        let mut stat = self.command("stat");
+        let owner = process::output(stat.args(["-c", "%U %a", "/var/lib/fastnetmon"]))?;
+        ensure!(owner.trim() == "fastnetmon 750", "/var/lib/fastnetmon is `{owner}`");
+        Ok(())
     }
 
     /// Without ntop's module the static binary has to say so, which it only knows by its socket: it

@@ -2,6 +2,7 @@
 //!
 //! **Invariants**: reads the tree and changes nothing. Every finding says where, what, and the remedy.
 
+mod boundary;
 mod imports;
 mod rooms;
 mod source;
@@ -40,6 +41,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         let file = Tracked { path, text: &content };
         findings.extend(check(root, &file));
     }
+    findings.extend(boundary::check(root));
     for finding in &findings {
         println!("{finding}");
     }
