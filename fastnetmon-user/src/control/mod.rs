@@ -5,6 +5,7 @@
 //! **Invariant**: these are the words of the wire. Whatever changes here raises
 //! [`PROTOCOL_VERSION`].
 
+mod checked;
 mod codec;
 mod happened;
 mod settings;
@@ -13,12 +14,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::checked::{Finding, Networks, SelfCheck, Severity};
 pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
 pub use self::happened::{ClassSpeed, EVENTS, Event, Happened, HostView};
 pub use self::settings::Settings;
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The daemon's first line.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub enum Request {
         /// After the event of this number; 0: from the oldest that is kept.
         after: u64,
     },
+    /// Networks for which nothing was counted.
+    Networks,
     /// Ban a host.
     Ban {
         /// Its address.
@@ -97,6 +101,8 @@ pub enum Reply {
     Host(Box<HostView>),
     /// What happened.
     Events(Happened),
+    /// Networks for which nothing was counted.
+    Networks(Networks),
     /// The order was obeyed.
     Done {
         /// What was done.
@@ -167,6 +173,9 @@ pub struct Status {
     /// Databases that are told.
     #[serde(default)]
     pub exports: Vec<Export>,
+    /// What the agent's own look found; `null` until half a minute after its start.
+    #[serde(default)]
+    pub self_check: Option<SelfCheck>,
 }
 
 /// A database that is told.

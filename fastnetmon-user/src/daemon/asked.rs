@@ -1,17 +1,24 @@
-//! What a console asks and only the tick knows: one host, and what happened.
+//! What a console asks and only the tick knows: one host, what happened, networks without traffic.
 //!
 //! **Invariant**: changes nothing, and lends nobody a line. What it costs the tick is bounded by
-//! [`EVENTS`] and by one dump.
+//! [`EVENTS`], by one dump and by [`LINES`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::control::{Ban, ClassSpeed, EVENTS, Event, Happened, HostView, Reply, Way};
+use crate::control::{Ban, ClassSpeed, EVENTS, Event, Happened, HostView, Networks, Reply, Way};
+use crate::counters::Counters;
 use crate::model::{Class, Direction, HostId, Wall};
 use crate::networks::Territory;
 use crate::rates::RateFrame;
 use crate::reports::{self, Gatherer, What};
 use crate::verdicts::{self, Alert, Cause, Ending, Verdict};
+
+/// Lines that are looked at for one question: about a millisecond.
+const LINES: usize = 65_536;
+
+/// Networks that are named, of those nothing was counted for.
+const SILENT: usize = 100;
 
 /// What happened after `after`, oldest first.
 pub(super) fn events(told: &mut Gatherer, now: Wall, after: u64) -> Reply {
@@ -22,6 +29,33 @@ pub(super) fn events(told: &mut Gatherer, now: Wall, after: u64) -> Reply {
         last: kept.last().map_or(0, |event| event.number),
         events: kept.iter().skip(from).take(EVENTS).map(|event| shown(event)).collect(),
     })
+}
+
+/// Networks for which nothing was counted. At most [`LINES`] lines are looked at: networks that are
+/// too large are left out.
+pub(super) fn networks(counters: &Counters, territory: &Territory) -> Reply {
+    let mut networks = Networks {
+        guarded: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
+        ..Networks::default()
+    };
+    let mut left = LINES;
+    for network in territory.ours().iter() {
+        let mut lines = territory.lines_of(network).take(left);
+        let mut looked = 0;
+        let moved = lines.by_ref().inspect(|_| looked += 1).any(|line| counters.moved(line));
+        left -= looked;
+        if !moved && left == 0 {
+            continue;
+        }
+        networks.looked_at += 1;
+        if !moved {
+            networks.silent += 1;
+            if networks.first.len() < SILENT {
+                networks.first.push(network.to_string());
+            }
+        }
+    }
+    Reply::Networks(networks)
 }
 
 /// What one host does, and what happened to it.

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::control::{self, Status};
+use crate::control::{self, SelfCheck, Status};
 use crate::model::{Direction, Wall};
 use crate::verdicts::{Ban, BanId, Cause};
 
@@ -17,12 +17,26 @@ pub(super) struct Shown {
     /// Without the bans.
     status: Mutex<Arc<Status>>,
     bans: Mutex<BTreeMap<IpAddr, (BanId, control::Ban)>>,
+    /// Set once.
+    self_check: OnceLock<Arc<SelfCheck>>,
 }
 
 impl Shown {
     /// Until the first reading.
     pub(super) fn new(status: Status) -> Self {
-        Self { status: Mutex::new(Arc::new(status)), bans: Mutex::default() }
+        let status = Mutex::new(Arc::new(status));
+        Self { status, bans: Mutex::default(), self_check: OnceLock::new() }
+    }
+
+    /// The agent has looked for mistakes.
+    pub(super) fn checked(&self, found: SelfCheck) {
+        // There is one look.
+        let _again = self.self_check.set(Arc::new(found));
+    }
+
+    /// What that found, once it has.
+    pub(super) fn self_check(&self) -> Option<Arc<SelfCheck>> {
+        self.self_check.get().cloned()
     }
 
     /// The state without the bans.
@@ -43,6 +57,7 @@ impl Shown {
                 outgoing_bytes: cut(&lists.outgoing_bytes),
             },
             bans: self.lock().values().map(|(_, ban)| ban.clone()).collect(),
+            self_check: self.self_check().map(|found| SelfCheck::clone(&found)),
             ..Status::clone(&latest)
         }
     }

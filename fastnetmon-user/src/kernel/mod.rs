@@ -6,10 +6,13 @@
 //! **Invariant**: the programs hang on BPF links that this process owns and nothing is pinned, so
 //! the kernel takes them off when the process ends, however it ends.
 
+mod described;
 mod error;
 mod gate;
 mod knobs;
 mod links;
+mod netfilter;
+mod netlink;
 mod object;
 mod ports;
 mod rings;
@@ -18,9 +21,11 @@ mod support;
 
 use std::num::NonZeroU32;
 
+pub use self::described::{Counted, Described, Xdp, describe};
 pub use self::error::KernelError;
 pub use self::gate::{Gate, GateFull, Gates, Rule};
 pub use self::knobs::{Knob, Setting};
+pub use self::netfilter::logged_groups;
 pub use self::object::{Frozen, Object};
 pub use self::ports::{
     ANY, Interface, interfaces, mtu, must_exist, receive_queues, receiving_cpus, speed_mbps,

@@ -121,7 +121,16 @@ struct Settings {
     tail: [u8; 14],
 }
 
+/// `struct ethtool_drvinfo` (linux/ethtool.h), the parts behind the driver's name unread.
+#[repr(C)]
+struct Driver {
+    cmd: u32,
+    name: [u8; 32],
+    rest: [u8; 160],
+}
+
 const ETHTOOL_GSET: u32 = 0x01;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// How many receive queues an interface has, at least one; `None` where the driver does not tell.
@@ -162,6 +171,15 @@ pub fn speed_mbps(interface: &str) -> Option<u32> {
     let speed = (u32::from(settings.speed_high) << 16) | u32::from(settings.speed_low);
     // SPEED_UNKNOWN is -1 (linux/ethtool.h).
     Some(speed).filter(|&speed| speed != 0 && speed != u32::MAX)
+}
+
+/// The driver's name, where the interface has one that tells it.
+pub(super) fn driver(interface: &str) -> Option<String> {
+    let mut driver = Driver { cmd: ETHTOOL_GDRVINFO, name: [0; 32], rest: [0; 160] };
+    ethtool(interface, &mut driver).ok()?;
+    let end = driver.name.iter().position(|&byte| byte == 0)?;
+    let name = String::from_utf8_lossy(driver.name.get(..end)?).into_owned();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// The longest packet the interface takes, without its link header.
