@@ -18,6 +18,7 @@ mod ports;
 mod rings;
 mod sockets;
 mod support;
+mod timekeeping;
 
 use std::num::NonZeroU32;
 
@@ -33,6 +34,7 @@ pub use self::ports::{
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};
 pub use self::support::Support;
+pub use self::timekeeping::is_clock_kept;
 use crate::networks::Ignores;
 use crate::tables::Parts;
 
