@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_peercred;
 
 use crate::control::{
-    CodecError, Happened, Hello, HostView, Networks, PROTOCOL_VERSION, Reply, Request, Status, read_line,
-    write_line,
+    CodecError, Happened, Hello, HostView, Networks, PROTOCOL_VERSION, Reply, Request, Status,
+    read_line, write_line,
 };
 
 /// Bytes of an answer, at most.

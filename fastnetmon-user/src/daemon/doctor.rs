@@ -89,8 +89,8 @@ fn table_bytes(settings: &Settings, ours: &networks::PrefixSet) -> Result<u64, S
         }
         _ => engines::threads(settings),
     };
-    let (plan, _) = Plan::new(ours, settings.networks.ipv6_hosts)
-        .map_err(|error| error.to_string())?;
+    let (plan, _) =
+        Plan::new(ours, settings.networks.ipv6_hosts).map_err(|error| error.to_string())?;
     let shape = shape(&plan, rows, settings.capture.max_table_mb);
     shape.map(|shape| shape.bytes()).map_err(|error| error.to_string())
 }

@@ -16,9 +16,18 @@ const UNREADABLE_PERCENT: u64 = 1;
 
 /// Reasons why a frame cannot be read, and what each means.
 const REASONS: [(&str, &str); 4] = [
-    ("short", "frames end before their IP header does: a snaplen that is too small, or cut mirrors"),
-    ("not_ip", "frames carry something else than IP: LLDP, STP, IS-IS, or an encapsulation that is not looked through"),
-    ("version", "the IP version contradicts the link header: a mirror that rewrites frames, or garbage"),
+    (
+        "short",
+        "frames end before their IP header does: a snaplen that is too small, or cut mirrors",
+    ),
+    (
+        "not_ip",
+        "frames carry something else than IP: LLDP, STP, IS-IS, or an encapsulation that is not looked through",
+    ),
+    (
+        "version",
+        "the IP version contradicts the link header: a mirror that rewrites frames, or garbage",
+    ),
     ("nested", "more than three VLAN tags or four MPLS labels"),
 ];
 
@@ -46,10 +55,7 @@ pub(super) fn running(facts: &Facts, chart: &mut Chart) {
         }
         Agent::Forbidden(reason) => (
             format!("The agent may not be asked: {reason}."),
-            vec![
-                "usermod -aG fastnetmon \"$(id -un)\"".to_owned(),
-                "newgrp fastnetmon".to_owned(),
-            ],
+            vec!["usermod -aG fastnetmon \"$(id -un)\"".to_owned(), "newgrp fastnetmon".to_owned()],
         ),
         Agent::Foreign(reason) => (
             format!("The agent is of another version: {reason}."),
@@ -117,7 +123,9 @@ fn loss(answer: &Answer, chart: &mut Chart) {
         let share = percent(gained, received + gained);
         (
             Warning,
-            format!("{gained} packets were lost while we looked, {share} of what came: they are counted nowhere."),
+            format!(
+                "{gained} packets were lost while we looked, {share} of what came: they are counted nowhere."
+            ),
         )
     } else if is_much(lost, total) {
         let share = percent(lost, total + lost);
@@ -140,7 +148,8 @@ fn unparsed(facts: &Facts, answer: &Answer, chart: &mut Chart) {
     let by_reason = [counts.short, counts.not_ip, counts.version, counts.nested];
     let unread: u64 = by_reason.iter().sum();
     if unread == 0 {
-        let seen = format!("All but {} ARP frames of {} can be read.", counts.arp, packets.received);
+        let seen =
+            format!("All but {} ARP frames of {} can be read.", counts.arp, packets.received);
         chart.fine(Id::Unparsed, None, seen);
         return;
     }
@@ -148,10 +157,10 @@ fn unparsed(facts: &Facts, answer: &Answer, chart: &mut Chart) {
         if count == 0 {
             continue;
         }
-        let is_much = count.saturating_mul(100) > packets.received.saturating_mul(UNREADABLE_PERCENT);
+        let is_much =
+            count.saturating_mul(100) > packets.received.saturating_mul(UNREADABLE_PERCENT);
         let severity = if is_much { Warning } else { Note };
-        let interface =
-            answer.after.interfaces.first().map_or("eth0", String::as_str);
+        let interface = answer.after.interfaces.first().map_or("eth0", String::as_str);
         let seen = format!(
             "{count} of {} frames cannot be read, reason `{reason}`: {meaning}.",
             packets.received

@@ -104,11 +104,8 @@ pub(super) fn look(
 
 impl Watcher<'_> {
     fn told(self) -> Look {
-        let mut outside: Vec<Outside> = self
-            .outside
-            .into_iter()
-            .map(|(prefix, packets)| Outside { prefix, packets })
-            .collect();
+        let mut outside: Vec<Outside> =
+            self.outside.into_iter().map(|(prefix, packets)| Outside { prefix, packets }).collect();
         outside.sort_by_key(|one| (std::cmp::Reverse(one.packets), one.prefix));
         Look { blind: None, packets: self.packets, ours: self.touched, outside }
     }
@@ -190,8 +187,7 @@ mod tests {
     fn check(packets: &[(&str, &str, Sides)], touched: u64, outside: &[(&str, u64)]) {
         let ours = ["192.0.2.0/24", "2001:db8::/32"];
         let ours = PrefixSet::merged(ours.map(|text| Prefix::parse_masked(text).unwrap().0)).0;
-        let mut watcher =
-            Watcher { ours: &ours, packets: 0, touched: 0, outside: HashMap::new() };
+        let mut watcher = Watcher { ours: &ours, packets: 0, touched: 0, outside: HashMap::new() };
         for (source, target, sides) in packets {
             watcher.take(&seen(source, target), *sides);
         }
@@ -228,8 +224,7 @@ mod tests {
     #[test]
     fn prefixes_are_bounded() {
         let ours = PrefixSet::default();
-        let mut watcher =
-            Watcher { ours: &ours, packets: 0, touched: 0, outside: HashMap::new() };
+        let mut watcher = Watcher { ours: &ours, packets: 0, touched: 0, outside: HashMap::new() };
         for number in 0..10_000_u32 {
             let target = std::net::Ipv4Addr::from(0x0b00_0000 + number * 256).to_string();
             watcher.take(&seen("203.0.113.9", &target), Sides::Destination);

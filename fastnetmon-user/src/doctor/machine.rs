@@ -51,8 +51,10 @@ pub(super) fn configuration(facts: &Facts, chart: &mut Chart) {
         chart.put(Id::NetworksList, Failure, Some(&list), format!("{error}."), mend);
     } else if wanted.networks.ours.is_empty() {
         let seen = "It names no network, so every packet is somebody else's.".to_owned();
-        let mend =
-            vec![format!("printf '192.0.2.0/24\\n' >> {}    # your networks, one a line", shell(&list))];
+        let mend = vec![format!(
+            "printf '192.0.2.0/24\\n' >> {}    # your networks, one a line",
+            shell(&list)
+        )];
         chart.put(Id::NetworksList, Failure, Some(&list), seen, mend);
     } else {
         let seen = format!("{} networks are guarded.", wanted.networks.ours.len());
@@ -95,7 +97,8 @@ fn script(facts: &Facts, chart: &mut Chart) {
     let path = facts.wanted.script.display().to_string();
     let about = Some(path.as_str());
     let Some(file) = &facts.script.file else {
-        let seen = "There is no script: attacks are listed and logged, and nobody is told.".to_owned();
+        let seen =
+            "There is no script: attacks are listed and logged, and nobody is told.".to_owned();
         let example = "/usr/share/fastnetmon/notify_about_attack.sh";
         let mend = vec![format!("install -m 755 {example} {}", shell(&path))];
         chart.put(Id::Script, Warning, about, seen, mend);
@@ -163,7 +166,8 @@ fn folder(facts: &Facts, folder: &Folder, chart: &mut Chart) {
             file.uid,
             file.gid
         );
-        let mend = vec![format!("chown {user} {}", shell(&path)), format!("chmod u+rwx {}", shell(&path))];
+        let mend =
+            vec![format!("chown {user} {}", shell(&path)), format!("chmod u+rwx {}", shell(&path))];
         // Whoever asks is not the one who will write.
         let runs = facts.process.as_ref().is_some_and(|process| process.is_agent);
         chart.put(Id::Folder, if runs { Failure } else { Note }, about, seen, mend);
@@ -180,7 +184,13 @@ fn folder(facts: &Facts, folder: &Folder, chart: &mut Chart) {
             return;
         }
     };
-    chart.put(Id::Disk, severity, about, seen, vec![format!("du -xh {} | sort -h | tail", shell(&path))]);
+    chart.put(
+        Id::Disk,
+        severity,
+        about,
+        seen,
+        vec![format!("du -xh {} | sort -h | tail", shell(&path))],
+    );
 }
 
 /// May this process do that with the file? Nobody known: it is taken for root.
@@ -291,7 +301,8 @@ fn engines(facts: &Facts, chart: &mut Chart) {
                 }
                 None => {
                     let others: Vec<String> = groups.keys().map(ToString::to_string).collect();
-                    let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+                    let others =
+                        if others.is_empty() { "none".to_owned() } else { others.join(", ") };
                     let seen = format!(
                         "No rule of nf_tables logs to group {group} (groups there are: {others}), \
                          so the engine nflog is shown nothing."
@@ -348,7 +359,10 @@ fn rights(facts: &Facts, chart: &mut Chart) {
              this could not be looked at.",
             process.missing.join(", ")
         );
-        let mend = vec![format!("sudo fastnetmon doctor --config {}", shell(&facts.wanted.file.display().to_string()))];
+        let mend = vec![format!(
+            "sudo fastnetmon doctor --config {}",
+            shell(&facts.wanted.file.display().to_string())
+        )];
         chart.put(Id::Capabilities, Note, None, seen, mend);
     }
     if let Some(open_files) = process.open_files {
@@ -386,11 +400,16 @@ fn locked(facts: &Facts, process: &Process, chart: &mut Chart) {
             chart.put(Id::LockedMemory, severity, None, seen, drop_in("LimitMEMLOCK=infinity"));
         }
         Some(limit) => {
-            let seen = format!("{whose} may lock {} kB; {} kB are needed.", limit / 1024, needed / 1024);
+            let seen =
+                format!("{whose} may lock {} kB; {} kB are needed.", limit / 1024, needed / 1024);
             chart.fine(Id::LockedMemory, None, seen);
         }
         None => {
-            chart.fine(Id::LockedMemory, None, format!("{whose} may lock as much memory as it wants."));
+            chart.fine(
+                Id::LockedMemory,
+                None,
+                format!("{whose} may lock as much memory as it wants."),
+            );
         }
     }
 }

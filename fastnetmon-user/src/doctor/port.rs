@@ -106,7 +106,13 @@ impl Seen<'_> {
                 "The interface is up and has no carrier (state {state}, driver {driver}): a cable, \
                  the other end, or the module in between."
             );
-            self.chart.put(Id::Link, Failure, about, seen, vec![format!("ethtool {}", shell(&name))]);
+            self.chart.put(
+                Id::Link,
+                Failure,
+                about,
+                seen,
+                vec![format!("ethtool {}", shell(&name))],
+            );
         } else {
             let seen = format!("It is up and has a carrier (driver {driver}).");
             self.chart.fine(Id::Link, about, seen);
@@ -264,7 +270,8 @@ impl Seen<'_> {
                 vec![format!("ethtool -K {} rxvlan off", shell(&name))],
             ),
             Some(on) => {
-                let seen = format!("VLAN tags are {} by the card.", if on { "taken off" } else { "left" });
+                let seen =
+                    format!("VLAN tags are {} by the card.", if on { "taken off" } else { "left" });
                 self.chart.fine(Id::VlanOffload, about, seen);
             }
             None => {}
@@ -296,7 +303,10 @@ impl Seen<'_> {
                 vec![format!("ethtool -K {} gro off", shell(&name))],
             ),
             Some(on) => {
-                let seen = format!("GRO is {}.", if on { "on, which this engine sees through" } else { "off" });
+                let seen = format!(
+                    "GRO is {}.",
+                    if on { "on, which this engine sees through" } else { "off" }
+                );
                 self.chart.fine(Id::Gro, about, seen);
             }
             None => {}

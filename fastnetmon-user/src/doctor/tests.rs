@@ -53,7 +53,8 @@ fn healthy() -> Facts {
     Facts {
         wanted: Wanted {
             file: PathBuf::from("/etc/fastnetmon.conf"),
-            text: "[capture]\nengine = \"xdp\"\nrole = \"uplink\"\n[ban]\nenabled = true\n".to_owned(),
+            text: "[capture]\nengine = \"xdp\"\nrole = \"uplink\"\n[ban]\nenabled = true\n"
+                .to_owned(),
             error: None,
             engine: EngineName::Xdp,
             role: RoleName::Uplink,
@@ -104,10 +105,7 @@ fn healthy() -> Facts {
             }),
         })),
         look: Look { blind: None, packets: 1900, ours: 1900, outside: Vec::new() },
-        script: Script {
-            file: Some(file),
-            interpreter: Some((PathBuf::from("/bin/sh"), true)),
-        },
+        script: Script { file: Some(file), interpreter: Some((PathBuf::from("/bin/sh"), true)) },
         folders: vec![Folder {
             what: "the journal of bans",
             path: PathBuf::from("/var/lib/fastnetmon"),
@@ -171,8 +169,7 @@ fn knob(facts: &mut Facts, knob: Knob, now: u32) {
 #[test]
 fn nothing_is_wrong_with_a_healthy_house() {
     let findings = examine(&healthy());
-    let wrong: Vec<_> =
-        findings.iter().filter(|finding| finding.severity > Severity::Ok).collect();
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding.severity > Severity::Ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(findings.len() > 20);
     assert_eq!(exit_code(worst(&findings)), 0);
@@ -208,7 +205,13 @@ use Severity::{Failure, Note, Warning};
 #[test]
 fn the_configuration_and_the_networks() {
     let bad = |facts: &mut Facts| facts.wanted.error = Some("Line 3: unknown field".to_owned());
-    check(bad, Id::Configuration, Failure, "Line 3", "fastnetmon check --config /etc/fastnetmon.conf");
+    check(
+        bad,
+        Id::Configuration,
+        Failure,
+        "Line 3",
+        "fastnetmon check --config /etc/fastnetmon.conf",
+    );
     let none = |facts: &mut Facts| {
         facts.wanted.networks.error = Some("No such file".to_owned());
         facts.wanted.networks.ours = PrefixSet::default();
@@ -216,7 +219,8 @@ fn the_configuration_and_the_networks() {
     check(none, Id::NetworksList, Failure, "No such file", ">> /etc/networks_list");
     let empty = |facts: &mut Facts| facts.wanted.networks.ours = PrefixSet::default();
     check(empty, Id::NetworksList, Failure, "no network", ">> /etc/networks_list");
-    let large = |facts: &mut Facts| facts.wanted.table_bytes = Err("the tables would take".to_owned());
+    let large =
+        |facts: &mut Facts| facts.wanted.table_bytes = Err("the tables would take".to_owned());
     check(large, Id::TableMemory, Failure, "would take", "max_table_mb = 4096");
     let little = |facts: &mut Facts| {
         no_agent(facts);
@@ -236,14 +240,22 @@ fn the_agent() {
     check(foreign, Id::Agent, Failure, "version 3", "systemctl restart fastnetmon");
     let lost = |facts: &mut Facts| facts.agent = Agent::Lost("it went away".to_owned());
     check(lost, Id::Agent, Failure, "went away", "journalctl -u fastnetmon");
-    let alarm = |facts: &mut Facts| answer(facts).after.alarms = vec!["The fuse is blown: 3.".to_owned()];
+    let alarm =
+        |facts: &mut Facts| answer(facts).after.alarms = vec!["The fuse is blown: 3.".to_owned()];
     check(alarm, Id::Alarm, Warning, "The fuse is blown", "fastnetmon resume");
     let blind = |facts: &mut Facts| {
-        answer(facts).after.alarms = vec!["Interface `eth0` was deleted and made anew: x".to_owned()];
+        answer(facts).after.alarms =
+            vec!["Interface `eth0` was deleted and made anew: x".to_owned()];
     };
     check(blind, Id::Alarm, Failure, "made anew", "systemctl restart fastnetmon");
     let lossy = |facts: &mut Facts| answer(facts).after.packets.dropped = 100;
-    check(lossy, Id::Loss, Warning, "100 packets were lost while we looked, 4.76 %", "fastnetmon tune --apply");
+    check(
+        lossy,
+        Id::Loss,
+        Warning,
+        "100 packets were lost while we looked, 4.76 %",
+        "fastnetmon tune --apply",
+    );
     let once = |facts: &mut Facts| {
         answer(facts).before.packets.dropped = 3;
         answer(facts).after.packets.dropped = 3;
@@ -277,7 +289,13 @@ fn blind(facts: &mut Facts) {
 
 #[test]
 fn an_agent_that_sees_nothing_where_the_port_counts() {
-    check(blind, Id::Packets, Failure, "1900 frames passed eth0 in 2.0 s and the agent counted none", "systemctl restart");
+    check(
+        blind,
+        Id::Packets,
+        Failure,
+        "1900 frames passed eth0 in 2.0 s and the agent counted none",
+        "systemctl restart",
+    );
     let bare = |facts: &mut Facts| {
         blind(facts);
         described(facts).xdp = None;
@@ -336,7 +354,13 @@ fn elsewhere(facts: &mut Facts) {
 fn networks_that_do_not_match_are_told_with_the_line_that_is_missing() {
     let add = "printf '198.51.100.0/24\\n' >> /etc/networks_list";
     check(elsewhere, Id::Match, Failure, "2000 of 2000 packets", add);
-    check(elsewhere, Id::Match, Failure, "198.51.100.0/24 (80 %)", "printf '2001:db9:1::/48\\n' >>");
+    check(
+        elsewhere,
+        Id::Match,
+        Failure,
+        "198.51.100.0/24 (80 %)",
+        "printf '2001:db9:1::/48\\n' >>",
+    );
     check(elsewhere, Id::Match, Failure, "touch none of the 2 networks", "fastnetmon reload");
     check(elsewhere, Id::PrivateRanges, Note, "10.1.2.0/24 (50 packets)", "");
     // Too few to be proposed.
@@ -462,7 +486,13 @@ fn how_they_are_set() {
     };
     check(missing, Id::Ring, Warning, "missed 5 so far", "ethtool -G eth0 rx 4096");
     let losing = |facts: &mut Facts| facts.ports[0].gained.missed = 40;
-    check(losing, Id::Drops, Warning, "no room for 40 frames in 2.0 s", "fastnetmon tune --interface eth0");
+    check(
+        losing,
+        Id::Drops,
+        Warning,
+        "no room for 40 frames in 2.0 s",
+        "fastnetmon tune --interface eth0",
+    );
     let lost = |facts: &mut Facts| described(facts).counted.spoilt = 7;
     check(lost, Id::Drops, Note, "7 spoilt", "");
 }
@@ -472,7 +502,13 @@ fn the_script_and_the_folders() {
     let none = |facts: &mut Facts| facts.script = Script::default();
     check(none, Id::Script, Warning, "no script", "install -m 755");
     let plain = |facts: &mut Facts| facts.script.file.as_mut().unwrap().mode = 0o100_644;
-    check(plain, Id::Script, Failure, "mode is 0644", "chmod 755 /usr/local/bin/notify_about_attack.sh");
+    check(
+        plain,
+        Id::Script,
+        Failure,
+        "mode is 0644",
+        "chmod 755 /usr/local/bin/notify_about_attack.sh",
+    );
     // Root as well needs somebody's right to call it.
     let as_root = |facts: &mut Facts| {
         plain(facts);
@@ -493,7 +529,13 @@ fn the_script_and_the_folders() {
     check(folder, Id::Script, Failure, "no file", "ls -ld");
 
     let gone = |facts: &mut Facts| facts.folders[0].file = None;
-    check(gone, Id::Folder, Warning, "no such folder", "install -d -m 750 -o 998 /var/lib/fastnetmon");
+    check(
+        gone,
+        Id::Folder,
+        Warning,
+        "no such folder",
+        "install -d -m 750 -o 998 /var/lib/fastnetmon",
+    );
     let owned = |facts: &mut Facts| facts.folders[0].file.as_mut().unwrap().uid = 0;
     check(owned, Id::Folder, Failure, "may not write there", "chown 998 /var/lib/fastnetmon");
     let fixed = |facts: &mut Facts| facts.folders[0].is_read_only = true;
@@ -533,7 +575,13 @@ fn rights_and_limits() {
         no_agent(facts);
         facts.process.as_mut().unwrap().missing = vec!["CAP_BPF", "CAP_NET_ADMIN"];
     };
-    check(unprivileged, Id::Capabilities, Note, "has not got CAP_BPF, CAP_NET_ADMIN", "sudo fastnetmon doctor");
+    check(
+        unprivileged,
+        Id::Capabilities,
+        Note,
+        "has not got CAP_BPF, CAP_NET_ADMIN",
+        "sudo fastnetmon doctor",
+    );
     let few = |facts: &mut Facts| facts.process.as_mut().unwrap().open_files = Some(256);
     check(few, Id::OpenFiles, Warning, "may open 256 files", "LimitNOFILE=65536");
     let mirror = |facts: &mut Facts| {

@@ -40,7 +40,8 @@ fn packets(facts: &Facts, answer: &Answer, chart: &mut Chart) {
     let passed = at_the_ports(facts);
     let names = after.interfaces.join(", ");
     if counted > 0 {
-        let seen = format!("The agent counted {counted} packets in {secs:.1} s; {passed} passed {names}.");
+        let seen =
+            format!("The agent counted {counted} packets in {secs:.1} s; {passed} passed {names}.");
         chart.fine(Id::Packets, None, seen);
     } else if passed >= ENOUGH {
         let why = why_blind(facts, after);
@@ -54,7 +55,13 @@ fn packets(facts: &Facts, answer: &Answer, chart: &mut Chart) {
             "Neither {names} nor the agent counted anything in {secs:.1} s ({passed} frames passed), \
              and the agent nothing since its start: traffic takes another interface, or none."
         );
-        chart.put(Id::Packets, Warning, None, seen, vec!["ip -s -brief link".to_owned(), "ip -s link".to_owned()]);
+        chart.put(
+            Id::Packets,
+            Warning,
+            None,
+            seen,
+            vec!["ip -s -brief link".to_owned(), "ip -s link".to_owned()],
+        );
     } else {
         let seen = format!(
             "It is quiet: {passed} frames passed {names} in {secs:.1} s; {} were counted before.",
@@ -70,9 +77,10 @@ fn why_blind(facts: &Facts, status: &Status) -> String {
         return format!("it says: {}", alarm.trim_end_matches('.'));
     }
     if status.engine.starts_with("xdp") {
-        let bare = facts.ports.iter().find(|port| {
-            port.described.as_ref().is_some_and(|described| described.xdp.is_none())
-        });
+        let bare = facts
+            .ports
+            .iter()
+            .find(|port| port.described.as_ref().is_some_and(|described| described.xdp.is_none()));
         if let Some(port) = bare {
             return format!("no XDP program hangs on {}", port.name);
         }
@@ -82,7 +90,9 @@ fn why_blind(facts: &Facts, status: &Status) -> String {
         "xdp" | "xdp_generic" => {
             "another program takes them before XDP (DPDK, AF_XDP), or they only leave".to_owned()
         }
-        other => format!("its engine {other} shows nothing; its sockets may be of an older interface"),
+        other => {
+            format!("its engine {other} shows nothing; its sockets may be of an older interface")
+        }
     }
 }
 
@@ -96,7 +106,8 @@ fn directions(facts: &Facts, answer: &Answer, chart: &mut Chart) {
         ]
     };
     let (many, few, missing, mend) = if incoming.packets >= outgoing.packets {
-        let mend = if role == "uplink" { mend() } else { vec!["ip route get 192.0.2.1".to_owned()] };
+        let mend =
+            if role == "uplink" { mend() } else { vec!["ip route get 192.0.2.1".to_owned()] };
         (incoming.packets, outgoing.packets, "outgoing", mend)
     } else {
         (outgoing.packets, incoming.packets, "incoming", vec!["ip -s link".to_owned()])
@@ -204,10 +215,14 @@ fn matching(facts: &Facts, chart: &mut Chart) {
     let outside = likely(&facts.look.outside);
     let named: Vec<String> = outside
         .iter()
-        .map(|outside| format!("{} ({})", outside.prefix, percent(outside.packets, facts.look.packets)))
+        .map(|outside| {
+            format!("{} ({})", outside.prefix, percent(outside.packets, facts.look.packets))
+        })
         .collect();
     let told = match &facts.look.blind {
-        _ if !named.is_empty() => format!("Of {} that were looked at: {}", facts.look.packets, named.join(", ")),
+        _ if !named.is_empty() => {
+            format!("Of {} that were looked at: {}", facts.look.packets, named.join(", "))
+        }
         Some(reason) => format!("Whose they are could not be looked at: {reason}"),
         None => "Their prefixes are spread too widely to be ours".to_owned(),
     };

@@ -38,12 +38,8 @@ pub(super) fn ask(
     flags: u16,
     body: &[u8],
 ) -> io::Result<Vec<Message>> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        protocol,
-    )?;
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, 0))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
     let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);

@@ -16,6 +16,7 @@ mod agent;
 mod console;
 mod corpus;
 mod counts;
+mod doctor;
 mod double;
 mod engines;
 mod every_engine;
