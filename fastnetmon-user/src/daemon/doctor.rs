@@ -125,17 +125,16 @@ impl Look {
         let file = facts.wanted.file.display();
         let command = format!("fastnetmon doctor --config {file}");
         let first = findings.first().filter(|first| first.severity >= Severity::Warning);
-        match first {
-            Some(first) => {
-                let about = first.about.as_deref();
-                let (id, seen) = (first.id.as_str(), first.seen.as_str());
-                if first.severity == Severity::Failure {
-                    error!(%summary, first = id, about, seen, command, "Self-check.");
-                } else {
-                    warn!(%summary, first = id, about, seen, command, "Self-check.");
-                }
+        if let Some(first) = first {
+            let about = first.about.as_deref();
+            let (id, seen) = (first.id.as_str(), first.seen.as_str());
+            if first.severity == Severity::Failure {
+                error!(%summary, first = id, about, seen, command, "Self-check.");
+            } else {
+                warn!(%summary, first = id, about, seen, command, "Self-check.");
             }
-            None => info!(%summary, "Self-check."),
+        } else {
+            info!(%summary, "Self-check.");
         }
         self.shown.checked(doctor::self_check(findings, clock::wall().unix.as_secs()));
     }

@@ -121,6 +121,8 @@ pub struct Port {
     pub gained: Counted,
     /// What it is set to.
     pub knobs: BTreeMap<Knob, Setting>,
+    /// Of the card's own counters of lost frames, those that grew, and by how much.
+    pub losses: Vec<(String, u64)>,
 }
 
 /// What the agent says.
@@ -191,6 +193,8 @@ pub struct Folder {
     pub path: PathBuf,
     /// `None`: there is none.
     pub file: Option<File>,
+    /// The agent makes it, where it lacks.
+    pub is_made: bool,
     /// Its file system takes no writes.
     pub is_read_only: bool,
     /// Bytes that are left on it.

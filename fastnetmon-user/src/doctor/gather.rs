@@ -10,8 +10,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
-
 use crate::capture::{self, EngineName};
 use crate::control::{self, Severity, Status};
 use crate::doctor::look::look;
@@ -61,7 +59,10 @@ pub fn gather(mut wanted: Wanted, asking: &mut Asking<'_>) -> Facts {
     let describe = || -> Vec<Option<Described>> {
         names.iter().map(|name| kernel::describe(interface_of(name)).ok()).collect()
     };
-    let (before, softnet) = (describe(), softnet());
+    let losses = || -> Vec<BTreeMap<String, u64>> {
+        names.iter().map(|name| kernel::card_losses(interface_of(name))).collect()
+    };
+    let (before, lost_before, softnet) = (describe(), losses(), softnet());
     let begun = (asking.now)();
     let until = begun + asking.span;
     let seen = if asking.always || is_in_doubt(first.as_ref().ok()) {
@@ -72,21 +73,24 @@ pub fn gather(mut wanted: Wanted, asking: &mut Asking<'_>) -> Facts {
         Look { blind, ..Look::default() }
     };
     (asking.wait)(until.since((asking.now)()));
-    let after = describe();
+    let (after, lost) = (describe(), losses());
     let span = (asking.now)().since(begun);
     let agent = match (first, (asking.status)()) {
         (Ok(before), Ok(after)) => {
             let networks = (asking.networks)();
             Agent::Answers(Box::new(Answer { before, after, networks }))
         }
-        (Err(why), _) => why,
-        (_, Err(why)) => why,
+        (Err(why), _) | (_, Err(why)) => why,
     };
-    let ports = names.iter().zip(before).zip(after).map(|((name, before), after)| Port {
+    let losses = lost_before.iter().zip(&lost).map(|(before, after)| grown(before, after));
+    let described = before.into_iter().zip(after);
+    let ports = names.iter().zip(described).zip(losses);
+    let ports = ports.map(|((name, (before, after)), losses)| Port {
         name: name.clone(),
         gained: gained(before.as_ref(), after.as_ref()),
         described: after,
         knobs: knobs(interface_of(name)),
+        losses,
     });
     let process = process(asking.process, wanted.engine, asking.missing);
     let there = kernel::interfaces().unwrap_or_default().into_keys().collect();
@@ -131,6 +135,17 @@ fn gained(before: Option<&Described>, after: Option<&Described>) -> Counted {
     }
 }
 
+/// Which counters grew, and by how much, the most first.
+fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Vec<(String, u64)> {
+    let grown = after.iter().filter_map(|(name, &now)| {
+        let grown = now.saturating_sub(before.get(name).copied()?);
+        (grown > 0).then(|| (name.clone(), grown))
+    });
+    let mut grown: Vec<(String, u64)> = grown.collect();
+    grown.sort_by_key(|&(_, by)| std::cmp::Reverse(by));
+    grown
+}
+
 fn knobs(interface: &str) -> BTreeMap<Knob, kernel::Setting> {
     if interface == ANY {
         return BTreeMap::new();
@@ -170,11 +185,11 @@ pub(super) fn interpreter_in(beginning: &[u8]) -> Option<PathBuf> {
 fn folders(wanted: &Wanted) -> Vec<Folder> {
     let journal = wanted.journal.parent().filter(|_| !wanted.journal.as_os_str().is_empty());
     let wants = [
-        ("the journal of bans", journal),
-        ("reports and packets of attacks", wanted.attack_log.as_deref()),
-        ("the control socket", wanted.socket.parent()),
+        ("the journal of bans", journal, false),
+        ("reports of attacks", wanted.attack_log.as_deref(), false),
+        ("the control socket", wanted.socket.parent(), true),
     ];
-    let folder = |(what, path): (&'static str, Option<&Path>)| {
+    let folder = |(what, path, is_made): (&'static str, Option<&Path>, bool)| {
         let path = path?;
         let disk = rustix::fs::statvfs(path).ok();
         let size = |blocks: fn(&rustix::fs::StatVfs) -> u64| {
@@ -184,6 +199,7 @@ fn folders(wanted: &Wanted) -> Vec<Folder> {
             what,
             path: path.to_owned(),
             file: file(path),
+            is_made,
             is_read_only: disk
                 .as_ref()
                 .is_some_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)),
@@ -206,10 +222,6 @@ fn process(
     let (mut process, held) = process_in(&status, &limits)?;
     process.is_agent = agent.is_some();
     process.missing = missing(engine, held);
-    if agent.is_none() {
-        // Where /proc is not to be had, the system is asked.
-        process.open_files = process.open_files.or(getrlimit(Resource::Nofile).current);
-    }
     Some(process)
 }
 

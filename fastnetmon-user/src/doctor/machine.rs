@@ -140,20 +140,26 @@ fn script(facts: &Facts, chart: &mut Chart) {
 fn folder(facts: &Facts, folder: &Folder, chart: &mut Chart) {
     let path = folder.path.display().to_string();
     let (about, what) = (Some(path.as_str()), folder.what);
+    let runs = facts.process.as_ref().is_some_and(|process| process.is_agent);
     let user = facts.process.as_ref().map_or(0, |process| process.uid);
     let Some(file) = folder.file else {
-        let seen = format!("There is no such folder, and {what} is to be there.");
-        let mend = vec![format!("install -d -m 750 -o {user} {}", shell(&path))];
+        if folder.is_made {
+            chart.fine(Id::Folder, about, format!("It is made for {what} when the agent starts."));
+            return;
+        }
+        let seen = format!("There is no such folder; it is for {what}.");
+        let whose = if runs { format!("-o {user} ") } else { String::new() };
+        let mend = vec![format!("install -d -m 750 {whose}{}", shell(&path))];
         chart.put(Id::Folder, Warning, about, seen, mend);
         return;
     };
     if file.mode & KIND != FOLDER {
-        let seen = format!("It is no folder, and {what} is to be there.");
+        let seen = format!("It is no folder, and it is to be one for {what}.");
         chart.put(Id::Folder, Failure, about, seen, vec![format!("ls -ld {}", shell(&path))]);
         return;
     }
     if folder.is_read_only {
-        let seen = format!("Its file system takes no writes, and {what} is to be there.");
+        let seen = format!("Its file system takes no writes; it is for {what}.");
         let mend = vec![format!("findmnt -T {}", shell(&path))];
         chart.put(Id::Folder, Failure, about, seen, mend);
         return;
@@ -169,11 +175,10 @@ fn folder(facts: &Facts, folder: &Folder, chart: &mut Chart) {
         let mend =
             vec![format!("chown {user} {}", shell(&path)), format!("chmod u+rwx {}", shell(&path))];
         // Whoever asks is not the one who will write.
-        let runs = facts.process.as_ref().is_some_and(|process| process.is_agent);
         chart.put(Id::Folder, if runs { Failure } else { Note }, about, seen, mend);
         return;
     }
-    chart.fine(Id::Folder, about, format!("{what} can be written."));
+    chart.fine(Id::Folder, about, format!("It can be written, for {what}."));
     let (free, size) = (folder.free, folder.size);
     let seen = format!("{} MB of {} MB are free for {what}.", free >> 20, size >> 20);
     let severity = match free {
@@ -294,12 +299,11 @@ fn engines(facts: &Facts, chart: &mut Chart) {
     if wanted.engine == EngineName::Nflog {
         let group = wanted.nflog_group;
         match &facts.system.logged {
-            Some(Ok(groups)) => match groups.get(&group) {
-                Some(rules) => {
+            Some(Ok(groups)) => {
+                if let Some(rules) = groups.get(&group) {
                     let seen = format!("{rules} rules of the firewall log to group {group}.");
                     chart.fine(Id::NflogRules, None, seen);
-                }
-                None => {
+                } else {
                     let others: Vec<String> = groups.keys().map(ToString::to_string).collect();
                     let others =
                         if others.is_empty() { "none".to_owned() } else { others.join(", ") };
@@ -310,7 +314,7 @@ fn engines(facts: &Facts, chart: &mut Chart) {
                     let mend = wanted.nflog_rules.clone();
                     chart.put(Id::NflogRules, Failure, None, seen, mend);
                 }
-            },
+            }
             Some(Err(reason)) => {
                 let seen = format!("Whether a rule logs to group {group} is not known: {reason}.");
                 chart.put(Id::NflogRules, Note, None, seen, vec!["nft list ruleset".to_owned()]);

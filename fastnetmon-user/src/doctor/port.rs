@@ -15,6 +15,9 @@ const OURS: [&str; 2] = ["xdp_uplink", "xdp_mirror"];
 /// before it, 320 behind it and 22 for Ethernet and a tag.
 const LONGEST: u32 = 3498;
 
+/// Counters of the card's own that are named, at most.
+const LOSSES: usize = 3;
+
 /// Everything about ports.
 pub(super) fn ports(facts: &Facts, chart: &mut Chart) {
     if facts.ports.is_empty() && facts.wanted.engine != EngineName::Nflog {
@@ -175,7 +178,7 @@ impl Seen<'_> {
                 vec!["systemctl restart fastnetmon".to_owned()],
             ),
             None if self.described.runs_xdp == Some(false) && self.engine == "xdp" => {
-                let seen = format!("The driver {driver} does not run XDP natively.");
+                let seen = format!("Its driver ({driver}) does not run XDP natively.");
                 let mend = vec![self.facts.wanted.set("capture", "engine", "\"af_packet\"")];
                 self.chart.put(Id::Xdp, Failure, about, seen, mend);
             }
@@ -193,6 +196,10 @@ impl Seen<'_> {
 
     fn mtu(&mut self) {
         let (mtu, name) = (self.described.mtu, self.name().to_owned());
+        // Where it cannot run it is no matter of length.
+        if self.described.runs_xdp == Some(false) {
+            return;
+        }
         // What is attached fits.
         let is_attached = self.described.xdp.as_ref().is_some_and(|xdp| xdp.mode != "generic");
         if mtu <= LONGEST || is_attached || self.engine == "xdp_generic" {
@@ -235,20 +242,17 @@ impl Seen<'_> {
         let name = self.name().to_owned();
         // A virtual interface has no card that hashes over its queues.
         let is_card = self.described.kind.is_none();
-        match Knob::Combined.wanted(setting, cpus).filter(|_| is_card) {
-            Some(wanted) => {
-                let seen = format!(
-                    "{} queues receive for {cpus} CPUs; the card can have {}.",
-                    setting.now, setting.most
-                );
-                let mend = vec![format!("ethtool -L {} combined {wanted}", shell(&name))];
-                let severity = if setting.now == 1 { Warning } else { Note };
-                self.chart.put(Id::Queues, severity, Some(&name), seen, mend);
-            }
-            None => {
-                let seen = format!("{} queues for {cpus} CPUs.", setting.now);
-                self.chart.fine(Id::Queues, Some(&name), seen);
-            }
+        if let Some(wanted) = Knob::Combined.wanted(setting, cpus).filter(|_| is_card) {
+            let seen = format!(
+                "{} queues receive for {cpus} CPUs; the card can have {}.",
+                setting.now, setting.most
+            );
+            let mend = vec![format!("ethtool -L {} combined {wanted}", shell(&name))];
+            let severity = if setting.now == 1 { Warning } else { Note };
+            self.chart.put(Id::Queues, severity, Some(&name), seen, mend);
+        } else {
+            let seen = format!("{} queues for {cpus} CPUs.", setting.now);
+            self.chart.fine(Id::Queues, Some(&name), seen);
         }
     }
 
@@ -319,26 +323,31 @@ impl Seen<'_> {
         let (gained, total) = (self.port.gained, self.described.counted);
         let secs = self.facts.span.as_secs_f64();
         if let Some(&setting) = self.port.knobs.get(&Knob::ReceiveRing) {
-            match Knob::ReceiveRing.wanted(setting, 0) {
-                Some(wanted) => {
-                    let seen = format!(
-                        "The receive rings hold {} frames of {} they could; the card missed {} so far.",
-                        setting.now, setting.most, total.missed
-                    );
-                    let mend = vec![format!("ethtool -G {} rx {wanted}", shell(&name))];
-                    let severity = if total.missed > 0 { Warning } else { Note };
-                    self.chart.put(Id::Ring, severity, about, seen, mend);
-                }
-                None => {
-                    let seen = format!("The receive rings hold {} frames.", setting.now);
-                    self.chart.fine(Id::Ring, about, seen);
-                }
+            if let Some(wanted) = Knob::ReceiveRing.wanted(setting, 0) {
+                let seen = format!(
+                    "The receive rings hold {} frames of {} they could; the card missed {} so far.",
+                    setting.now, setting.most, total.missed
+                );
+                let mend = vec![format!("ethtool -G {} rx {wanted}", shell(&name))];
+                let severity = if total.missed > 0 { Warning } else { Note };
+                self.chart.put(Id::Ring, severity, about, seen, mend);
+            } else {
+                let seen = format!("The receive rings hold {} frames.", setting.now);
+                self.chart.fine(Id::Ring, about, seen);
             }
         }
-        if gained.missed > 0 {
+        if gained.missed > 0 || !self.port.losses.is_empty() {
+            let own: Vec<String> = self
+                .port
+                .losses
+                .iter()
+                .take(LOSSES)
+                .map(|(name, by)| format!("{name} +{by}"))
+                .collect();
+            let own = if own.is_empty() { String::new() } else { format!(" ({})", own.join(", ")) };
             let seen = format!(
-                "The card had no room for {} frames in {secs:.1} s ({} received): nobody counted \
-                 them.",
+                "The card had no room for {} frames in {secs:.1} s{own}, and received {}: nobody \
+                 counted them.",
                 gained.missed, gained.received
             );
             let mend = vec![

@@ -93,6 +93,7 @@ fn healthy() -> Facts {
             }),
             gained: Counted { received: 1000, sent: 900, ..Counted::default() },
             knobs: knobs.into_iter().collect(),
+            losses: Vec::new(),
         }],
         there: vec!["eth0".to_owned(), "lo".to_owned()],
         agent: Agent::Answers(Box::new(Answer {
@@ -110,6 +111,7 @@ fn healthy() -> Facts {
             what: "the journal of bans",
             path: PathBuf::from("/var/lib/fastnetmon"),
             file: Some(File { mode: 0o040_750, uid: 998, gid: 998 }),
+            is_made: false,
             is_read_only: false,
             free: 5 << 30,
             size: 50 << 30,
@@ -193,7 +195,7 @@ fn check(spoil: impl Fn(&mut Facts), id: Id, severity: Severity, seen: &str, men
     );
     // A warning without a way out is no use.
     for finding in &findings {
-        let needs = finding.severity >= Severity::Warning;
+        let needs = finding.severity >= Warning;
         assert!(!needs || !finding.mend.is_empty(), "{finding:#?}");
         assert!(finding.mend.iter().all(|line| !line.contains('\n')), "{finding:#?}");
     }
@@ -493,6 +495,16 @@ fn how_they_are_set() {
         "no room for 40 frames in 2.0 s",
         "fastnetmon tune --interface eth0",
     );
+    let own = |facts: &mut Facts| {
+        facts.ports[0].losses = vec![("rx_out_of_buffer".to_owned(), 9)];
+    };
+    check(
+        own,
+        Id::Drops,
+        Warning,
+        "(rx_out_of_buffer +9)",
+        "fastnetmon tune --interface eth0 --apply",
+    );
     let lost = |facts: &mut Facts| described(facts).counted.spoilt = 7;
     check(lost, Id::Drops, Note, "7 spoilt", "");
 }
@@ -536,6 +548,8 @@ fn the_script_and_the_folders() {
         "no such folder",
         "install -d -m 750 -o 998 /var/lib/fastnetmon",
     );
+    let made = |facts: &mut Facts| (facts.folders[0].file, facts.folders[0].is_made) = (None, true);
+    check(made, Id::Folder, Severity::Ok, "when the agent starts", "");
     let owned = |facts: &mut Facts| facts.folders[0].file.as_mut().unwrap().uid = 0;
     check(owned, Id::Folder, Failure, "may not write there", "chown 998 /var/lib/fastnetmon");
     let fixed = |facts: &mut Facts| facts.folders[0].is_read_only = true;

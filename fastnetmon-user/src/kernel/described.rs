@@ -170,7 +170,7 @@ const GET_LINK: u16 = 18;
 const GET_FAMILY: u8 = 3;
 const GET_DEVICE: u8 = 1;
 
-/// `IFLA_…` (linux/if_link.h).
+/// `IFLA_…` (`linux/if_link.h`).
 mod link {
     pub(super) const NAME: u16 = 3;
     pub(super) const MTU: u16 = 4;

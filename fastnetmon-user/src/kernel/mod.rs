@@ -11,6 +11,7 @@ mod error;
 mod gate;
 mod knobs;
 mod links;
+mod losses;
 mod netfilter;
 mod netlink;
 mod object;
@@ -26,6 +27,7 @@ pub use self::described::{Counted, Described, Xdp, describe};
 pub use self::error::KernelError;
 pub use self::gate::{Gate, GateFull, Gates, Rule};
 pub use self::knobs::{Knob, Setting};
+pub use self::losses::card_losses;
 pub use self::netfilter::logged_groups;
 pub use self::object::{Frozen, Object};
 pub use self::ports::{

@@ -1,4 +1,4 @@
-//! Which groups the rules of the firewall log to, as far as nf_tables knows them.
+//! Which groups the rules of the firewall log to, as far as `nf_tables` knows them.
 //!
 //! **Invariant**: asks and changes nothing.
 
@@ -13,7 +13,7 @@ use crate::kernel::netlink::{ALL, ask, attribute, attributes, half, text};
 /// iptables-nft are.
 ///
 /// # Errors
-/// When we may not ask, or there is no nf_tables.
+/// When we may not ask, or there is no `nf_tables`.
 pub fn logged_groups() -> io::Result<BTreeMap<u16, usize>> {
     let messages = ask(Some(netlink::NETFILTER), GET_RULE, ALL, &[0; FAMILY_HEADER])?;
     let mut groups = BTreeMap::new();
@@ -46,8 +46,8 @@ fn group(expression: &[u8]) -> Option<u16> {
 
 /// `struct nfgenmsg` (linux/netfilter/nfnetlink.h).
 const FAMILY_HEADER: usize = 4;
-/// `NFT_MSG_NEWRULE` and `NFT_MSG_GETRULE` of the subsystem nf_tables, and `NFTA_…`
-/// (linux/netfilter/nf_tables.h, nf_tables_compat.h).
+/// `NFT_MSG_NEWRULE` and `NFT_MSG_GETRULE` of the subsystem `nf_tables`, and `NFTA_…`
+/// (`linux/netfilter/nf_tables.h`, `nf_tables_compat.h`).
 const NEW_RULE: u16 = 10 << 8 | 6;
 const GET_RULE: u16 = 10 << 8 | 7;
 const EXPRESSIONS: u16 = 4;
