@@ -33,7 +33,11 @@ pub fn wanted(file: &Path, interfaces: &[String]) -> Wanted {
         Err(error) => {
             let mut wanted = wanted_by(&Settings::default(), file, interfaces);
             let error = match error {
-                SettingsError::Malformed { line, reason, .. } => format!("Line {line}: {reason}"),
+                SettingsError::Malformed { line, reason, .. } => {
+                    // What stands behind the line that underlines the place.
+                    let told = reason.rsplit_once("^\n").map_or(&*reason, |(_, told)| told);
+                    format!("Line {line}: {told}")
+                }
                 unreadable @ SettingsError::Unreadable { .. } => unreadable.to_string(),
             };
             wanted.error = Some(error);

@@ -37,7 +37,7 @@ pub struct Asking<'a> {
     pub clock_kept: fn() -> Option<bool>,
     /// For how long packets are looked at.
     pub span: Duration,
-    /// Look at packets even where the agent counts them as ours.
+    /// Look at packets even where the agent counts them as ours, and at what costs a driver time.
     pub always: bool,
     /// What time it is.
     pub now: fn() -> Moment,
@@ -55,12 +55,16 @@ pub fn gather(mut wanted: Wanted, asking: &mut Asking<'_>) -> Facts {
     {
         wanted.interfaces.clone_from(&status.interfaces);
     }
-    let names = wanted.interfaces.clone();
+    // As the kernel calls them: PF_RING's names have more to them.
+    let names = wanted.interfaces.iter().map(|name| capture::pf_ring_interface(name).to_owned());
+    let names: Vec<String> = names.collect();
     let describe = || -> Vec<Option<Described>> {
-        names.iter().map(|name| kernel::describe(interface_of(name)).ok()).collect()
+        names.iter().map(|name| kernel::describe(name).ok()).collect()
     };
     let losses = || -> Vec<BTreeMap<String, u64>> {
-        names.iter().map(|name| kernel::card_losses(interface_of(name))).collect()
+        // A driver may take its time over them, and the tick asks for links as well.
+        let asked = |name: &String| asking.always.then(|| kernel::card_losses(name));
+        names.iter().map(|name| asked(name).unwrap_or_default()).collect()
     };
     let (before, lost_before, softnet) = (describe(), losses(), softnet());
     let begun = (asking.now)();
@@ -89,7 +93,7 @@ pub fn gather(mut wanted: Wanted, asking: &mut Asking<'_>) -> Facts {
         name: name.clone(),
         gained: gained(before.as_ref(), after.as_ref()),
         described: after,
-        knobs: knobs(interface_of(name)),
+        knobs: knobs(name),
         losses,
     });
     let process = process(asking.process, wanted.engine, asking.missing);
@@ -115,11 +119,6 @@ fn is_in_doubt(status: Option<&Status>) -> bool {
         let ours = totals.incoming.packets + totals.outgoing.packets + totals.internal.packets;
         totals.other.packets >= ours
     })
-}
-
-/// As the kernel calls it: PF_RING's names have more to them.
-fn interface_of(name: &str) -> &str {
-    capture::pf_ring_interface(name)
 }
 
 fn gained(before: Option<&Described>, after: Option<&Described>) -> Counted {

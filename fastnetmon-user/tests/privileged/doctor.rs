@@ -167,7 +167,8 @@ fn without_an_agent_it_looks_by_itself_and_says_how_to_start_one() {
     let broken = folder.write("broken.conf", "[capture]\nengin = \"xdp\"\n");
     let found = look(&lab, &broken);
     assert!(found.bad("failure").contains(&"configuration"));
-    assert!(found.of("configuration")["seen"].as_str().unwrap().starts_with("Line 2: "));
+    let seen = found.of("configuration")["seen"].as_str().unwrap();
+    assert!(seen.starts_with("Line 2: unknown field `engin`, expected one of"), "{seen}");
     assert!(found.findings.iter().any(|finding| finding["id"] == "clock"));
 }
 
