@@ -3,7 +3,8 @@
 //! The walk, in reading order: open `fastnetmon-common/src/table.rs`, where a packet becomes a
 //! number; [`capture`], two traits; [`counters`], where numbers are read; [`rates`], a number per
 //! second; [`verdicts`], the only place that decides; [`actions`], the only place that changes the
-//! world; [`reports`], the only place that tells it, and [`web`], over HTTP. Then `daemon/pipeline.rs`, which is these lines
+//! world; [`reports`], the only place that tells it, and [`web`], over HTTP; [`doctor`] says what is wrong
+//! around them. Then `daemon/pipeline.rs`, which is these lines
 //! with threads.
 //!
 //! Below them lie the foundations: [`model`] (the words), [`tables`] (memory with the layout of the
@@ -32,3 +33,4 @@ pub mod web;
 pub mod client;
 pub mod commands;
 pub mod daemon;
+pub mod doctor;

@@ -6,9 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
+
 use crate::control::{
-    CodecError, Happened, Hello, HostView, PROTOCOL_VERSION, Reply, Request, Status, read_line,
-    write_line,
+    CodecError, Happened, Hello, HostView, Networks, PROTOCOL_VERSION, Reply, Request, Status,
+    read_line, write_line,
 };
 
 /// Bytes of an answer, at most.
@@ -133,6 +135,24 @@ impl Connection {
             Reply::Refused { reason } => Err(ClientError::Refused(reason)),
             _ => Err(ClientError::Unexpected),
         }
+    }
+
+    /// Networks for which nothing was counted.
+    ///
+    /// # Errors
+    /// When the conversation breaks.
+    pub fn networks(&mut self) -> Result<Networks, ClientError> {
+        match self.ask(&Request::Networks)? {
+            Reply::Networks(networks) => Ok(networks),
+            Reply::Refused { reason } => Err(ClientError::Refused(reason)),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// The number of the agent's process, where it is one of our namespace.
+    pub fn process(&self) -> Option<u32> {
+        let agent = socket_peercred(self.reader.get_ref()).ok()?;
+        u32::try_from(agent.pid.as_raw_nonzero().get()).ok()
     }
 
     /// Gives an order. Returns what was done.

@@ -123,7 +123,7 @@ pub(super) fn top(arguments: &Top) -> Result<(), Failure> {
 }
 
 /// Does the terminal want colours? <https://no-color.org>: not with a word in `NO_COLOR`.
-fn has_colours() -> bool {
+pub(super) fn has_colours() -> bool {
     let said = |name| env::var_os(name).filter(|value| !value.is_empty());
     let is_plain = said("TERM").is_some_and(|term| term == "dumb" || term == "vt100");
     said("NO_COLOR").is_none() && !is_plain
@@ -245,6 +245,15 @@ fn sentences(status: &control::Status) -> String {
         lines.push(format!(
             "export    {name} {to} {how}, {sent} sent, {lost} lost, {uncertain} uncertain, {waiting} waiting"
         ));
+    }
+    if let Some(found) = &status.self_check {
+        let control::SelfCheck { failures, warnings, findings, .. } = found;
+        lines.push(format!("doctor    {failures} failures, {warnings} warnings at the start"));
+        lines.extend(findings.iter().map(|finding| {
+            let control::Finding { id, severity, about, seen, .. } = finding;
+            let about = about.as_ref().map(|about| format!(" {about}")).unwrap_or_default();
+            format!("          {} {id}{about}: {seen}", severity.name())
+        }));
     }
     lines.extend(status.alarms.iter().map(|alarm| format!("alarm     {alarm}")));
     lines.join("\n")

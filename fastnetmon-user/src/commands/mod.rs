@@ -1,10 +1,12 @@
 //! The command line: one file a group of subcommands.
 //!
 //! **Invariant**: a command returns what it has to say; `main` makes an exit code of it. 0: done.
-//! 1: the agent said no, or broke. 2: bad input or a start that could not be made.
+//! 1: the agent said no, or broke. 2: bad input or a start that could not be made. The doctor's own
+//! codes say how bad it is.
 
 mod ask;
 mod check;
+mod doctor;
 mod explain;
 mod export;
 mod migrate;
@@ -48,6 +50,9 @@ enum Command {
     Reload(ask::Reload),
     /// Read a configuration and its networks, and say what would be in force
     Check(check::Arguments),
+    /// Why the counters are zero: looks at configuration, ports, agent and machine, and names the
+    /// command that mends what it finds. Exit code 0: nothing, or notes; 1: warnings; 2: failures
+    Doctor(doctor::Arguments),
     /// What databases need before they can be told
     Export(export::Arguments),
     /// What the programs count each frame of a capture file as (root)
@@ -92,6 +97,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Command::Resume(arguments) => ask::resume(&arguments),
         Command::Reload(arguments) => ask::reload(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Doctor(arguments) => return doctor::doctor(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Migrate(arguments) => migrate::migrate(&arguments),

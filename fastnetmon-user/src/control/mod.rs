@@ -5,6 +5,7 @@
 //! **Invariant**: these are the words of the wire. Whatever changes here raises
 //! [`PROTOCOL_VERSION`].
 
+mod checked;
 mod codec;
 mod happened;
 mod origins;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::checked::{Finding, Networks, SelfCheck, Severity};
 pub use self::codec::{CodecError, LONGEST_REQUEST, read_line, write_line};
 pub use self::happened::{ClassSpeed, EVENTS, Event, Happened, HostView};
 pub use self::origins::{Country, Loudest, Origins, System};
@@ -51,6 +53,8 @@ pub enum Request {
         /// After the event of this number; 0: from the oldest that is kept.
         after: u64,
     },
+    /// Networks for which nothing was counted.
+    Networks,
     /// Ban a host.
     Ban {
         /// Its address.
@@ -100,6 +104,8 @@ pub enum Reply {
     Host(Box<HostView>),
     /// What happened.
     Events(Happened),
+    /// Networks for which nothing was counted.
+    Networks(Networks),
     /// The order was obeyed.
     Done {
         /// What was done.
@@ -173,6 +179,9 @@ pub struct Status {
     /// Whence packets come; `null`: no database says.
     #[serde(default)]
     pub origins: Option<Box<Origins>>,
+    /// What the agent's own look found; `null` until half a minute after its start.
+    #[serde(default)]
+    pub self_check: Option<SelfCheck>,
 }
 
 /// A database that is told.

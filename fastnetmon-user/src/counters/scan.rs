@@ -221,6 +221,14 @@ impl Counters {
         reading
     }
 
+    /// Was anything ever counted in this line, until the last reading?
+    pub fn moved(&self, host: HostId) -> bool {
+        self.tables.iter().flat_map(|table| &table.before).any(|before| {
+            let words = before.words.get(host.0 as usize);
+            words.is_some_and(|words| words.iter().take(DROPPED).any(|&word| word != 0))
+        })
+    }
+
     /// What one host gained since the last reading, without ending it.
     pub fn peek(&self, host: HostId, direction: Direction) -> Counts {
         let mut counts = Counts::default();

@@ -1,17 +1,24 @@
-//! What a console asks and only the tick knows: one host, and what happened.
+//! What a console asks and only the tick knows: one host, what happened, networks without traffic.
 //!
 //! **Invariant**: changes nothing, and lends nobody a line. What it costs the tick is bounded by
-//! [`EVENTS`] and by one dump.
+//! [`EVENTS`], by one dump and by [`LINES`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::control::{Ban, ClassSpeed, EVENTS, Event, Happened, HostView, Reply, Way};
-use crate::model::{Class, Direction, HostId, Wall};
+use crate::control::{Ban, ClassSpeed, EVENTS, Event, Happened, HostView, Networks, Reply, Way};
+use crate::counters::Counters;
+use crate::model::{Class, Direction, HostId, Prefix, Wall};
 use crate::networks::Territory;
 use crate::rates::RateFrame;
 use crate::reports::{self, Gatherer, What};
 use crate::verdicts::{self, Alert, Cause, Ending, Verdict};
+
+/// Lines that are looked at for one question: about a millisecond.
+const LINES: usize = 65_536;
+
+/// Networks that are named, of those nothing was counted for.
+const SILENT: usize = 100;
 
 /// What happened after `after`, oldest first.
 pub(super) fn events(told: &mut Gatherer, now: Wall, after: u64) -> Reply {
@@ -22,6 +29,36 @@ pub(super) fn events(told: &mut Gatherer, now: Wall, after: u64) -> Reply {
         last: kept.last().map_or(0, |event| event.number),
         events: kept.iter().skip(from).take(EVENTS).map(|event| shown(event)).collect(),
     })
+}
+
+/// Networks for which nothing was counted. At most [`LINES`] lines are looked at: networks that are
+/// too large are left out.
+pub(super) fn networks(counters: &Counters, territory: &Territory) -> Reply {
+    let mut networks = Networks {
+        guarded: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
+        ..Networks::default()
+    };
+    // The small ones first, so that a large one does not take the place of many.
+    let is_small = |network: &Prefix| network.address().is_ipv6() || network.len() >= 24;
+    let (small, large): (Vec<Prefix>, Vec<Prefix>) = territory.ours().iter().partition(is_small);
+    let mut left = LINES;
+    for network in small.into_iter().chain(large) {
+        let mut lines = territory.lines_of(network).take(left);
+        let mut looked = 0;
+        let moved = lines.by_ref().inspect(|_| looked += 1).any(|line| counters.moved(line));
+        left -= looked;
+        if !moved && left == 0 {
+            continue;
+        }
+        networks.looked_at += 1;
+        if !moved {
+            networks.silent += 1;
+            if networks.first.len() < SILENT {
+                networks.first.push(network.to_string());
+            }
+        }
+    }
+    Reply::Networks(networks)
 }
 
 /// What one host does, and what happened to it.
@@ -163,11 +200,16 @@ const fn way(direction: Direction) -> Way {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Moment, Seen};
+    use crate::capture::{Frame, Intake as _, Starts};
+    use crate::counters::{Rules, Writer};
+    use crate::model::{Moment, Seen, Sides};
+    use crate::networks::{Plan, PrefixSet};
     use crate::reports::Wants;
+    use crate::tables::own;
 
     const VICTIM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 
@@ -200,6 +242,68 @@ mod tests {
             ttl: 64,
             bytes: 100,
         }
+    }
+
+    /// Shows a packet to these hosts, and asks which of these networks had none.
+    fn silent(ours: &[&str], hosts: &[&str]) -> Networks {
+        let ours = PrefixSet::merged(ours.iter().map(|net| Prefix::parse_masked(net).unwrap().0)).0;
+        let (plan, writes) = Plan::new(&ours, 16).unwrap();
+        let shape = plan.shape(NonZeroU32::MIN, 7);
+        let (parts, mut rows) = own(shape).unwrap();
+        let territory =
+            Territory::new(ours, plan, &writes, shape, vec![parts.directory], vec![parts.flags]);
+        let mut counters = Counters::new(vec![parts.lines], Moment::default());
+        let (notices, _noticed) = crossbeam_channel::bounded(9);
+        let rules = Rules { sparse_every: 0, decapsulate: false };
+        let mut writer =
+            Writer::new(Arc::default(), notices, Arc::default()).counting(rows.remove(0), rules);
+        for host in hosts {
+            let bytes = match host.parse().unwrap() {
+                IpAddr::V4(host) => {
+                    let mut bytes = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 203, 0, 113, 9];
+                    bytes.extend(host.octets());
+                    bytes.extend([0, 53, 0, 80, 0, 8, 0, 0]);
+                    bytes
+                }
+                IpAddr::V6(host) => {
+                    let mut bytes = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+                    bytes.extend([0x11; 16]);
+                    bytes.extend(host.octets());
+                    bytes.extend([0, 53, 0, 80, 0, 8, 0, 0]);
+                    bytes
+                }
+            };
+            let (bytes, wire_bytes) = (bytes.as_slice(), u32::try_from(bytes.len()).ok());
+            let frame = Frame { bytes, starts: Starts::Ip, wire_bytes, piece: 0 };
+            writer.frame(Moment::after_boot(Duration::from_secs(9)), Sides::Destination, &frame);
+        }
+        let _reading = counters.read(Moment::after_boot(Duration::from_secs(10)));
+        match networks(&counters, &territory) {
+            Reply::Networks(networks) => networks,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check_silent(ours: &[&str], hosts: &[&str], looked_at: u64, expected: &[&str]) {
+        let found = silent(ours, hosts);
+        let (guarded, count) = (ours.len().try_into().unwrap(), expected.len().try_into().unwrap());
+        assert_eq!((found.guarded, found.looked_at, found.silent), (guarded, looked_at, count));
+        assert_eq!(found.first, expected);
+    }
+
+    #[test]
+    fn networks_without_a_packet_are_named_as_far_as_lines_are_looked_at() {
+        let ours = ["192.0.2.0/24", "198.51.100.128/25", "203.0.113.7/32", "2001:db8::/32"];
+        check_silent(&ours, &[], 4, &ours);
+        check_silent(&ours, &["192.0.2.255", "2001:db8:1::7"], 4, &ours[1..3]);
+        check_silent(&ours, &["203.0.113.7", "198.51.100.255"], 4, &["192.0.2.0/24", ours[3]]);
+        // The other half of the /24 is nobody's, and its packets make no network of ours loud.
+        check_silent(&ours[1..2], &["198.51.100.1"], 1, &ours[1..2]);
+        // One that is too large comes last and is left out, unless a packet is found early.
+        let large = ["10.0.0.0/15", "192.0.2.0/24", "2001:db8::1/128"];
+        check_silent(&large, &[], 2, &large[1..]);
+        check_silent(&large, &["10.0.0.9", "192.0.2.1"], 3, &large[2..]);
     }
 
     #[test]

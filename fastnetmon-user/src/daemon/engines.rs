@@ -274,7 +274,7 @@ fn in_threads(
 }
 
 /// How many threads count, when they are ours.
-fn threads(settings: &Settings) -> NonZeroU32 {
+pub(super) fn threads(settings: &Settings) -> NonZeroU32 {
     let cpus = std::thread::available_parallelism().ok();
     let cpus = cpus.and_then(|cpus| NonZeroU32::try_from(cpus).ok()).unwrap_or(NonZeroU32::MIN);
     settings.capture.threads.number(cpus)

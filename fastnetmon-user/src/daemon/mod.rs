@@ -11,6 +11,7 @@ mod asked;
 pub mod clock;
 mod containers;
 mod control;
+mod doctor;
 mod drops;
 mod engines;
 mod exports;
@@ -33,6 +34,7 @@ mod tick;
 
 use tracing::info;
 
+pub use self::doctor::{missing_rights, wanted};
 pub use self::drops::check as check_drops;
 pub use self::engines::shape;
 pub use self::journal::{JournalError, Settings as JournalSettings};

@@ -32,6 +32,7 @@ use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
 use crate::daemon::containers::{self, Containers};
 use crate::daemon::control::Door;
+use crate::daemon::doctor::Look;
 use crate::daemon::drops::{self, Drops};
 use crate::daemon::engines::{self, Chosen, Eyes, Own};
 use crate::daemon::exports;
@@ -296,6 +297,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     rights::give_up(&eyes, attached.as_ref())?;
     let actions = Actions::start(prepared, drops, &standing, done_before, notebook, deeds)
         .map_err(system("start the action threads"))?;
+    let file = source.config.clone();
     let (reloader, changed) =
         Reloader::new(source, settings.clone(), guarded.clone(), whence.clone());
     let reloader = Arc::new(reloader);
@@ -372,10 +374,11 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         let stopped = stopped.clone();
         spawn("screen", &end, move || screen.run(&stopped))?;
     }
+    let until = stopped.clone();
     let tick = spawn("tick", &end, move || {
         // Held here, so that the channel stays open when the capture breaks.
         let _notices = notices;
-        tick.run(&noticed, &wished, &changed, &stopped)
+        tick.run(&noticed, &wished, &changed, &until)
     })?;
     let (writing, journal_done) = bounded(0);
     if let Some(journal) = journal {
@@ -397,6 +400,17 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
             spawn("exports", &end, move || exports.run(&wishes))
         })
         .transpose()?;
+    let look = Look {
+        settings: settings.clone(),
+        file,
+        shown: Arc::clone(&shown),
+        wishes: wishes.clone(),
+    };
+    // It ends by itself, and nobody waits for it.
+    std::thread::Builder::new()
+        .name("doctor".to_owned())
+        .spawn(move || look.run(&stopped))
+        .map_err(system("start a thread"))?;
     let door = Arc::new(door);
     spawn("control", &end, {
         let door = Arc::clone(&door);

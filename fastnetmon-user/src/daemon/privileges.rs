@@ -33,7 +33,7 @@ fn held() -> u64 {
 }
 
 /// Either will do for `auto`; it is XDP that should be named.
-fn missing_for(engine: EngineName, held: u64) -> Vec<&'static str> {
+pub(super) fn missing_for(engine: EngineName, held: u64) -> Vec<&'static str> {
     let (name, number) = NET_RAW;
     let has_raw = held & (1 << number) != 0;
     let [.., (admin, admin_number)] = NEEDED;

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::control::{self, Status};
+use crate::control::{self, SelfCheck, Status};
 use crate::model::{Direction, Remotes, Wall};
 use crate::origins::{Origins, Summary};
 use crate::verdicts::{Ban, BanId, Cause};
@@ -19,6 +19,8 @@ pub(super) struct Shown {
     status: Mutex<Arc<Status>>,
     bans: Mutex<BTreeMap<IpAddr, (BanId, control::Ban)>>,
     origins: Origins,
+    /// Set once.
+    self_check: OnceLock<Arc<SelfCheck>>,
 }
 
 impl Shown {
@@ -30,6 +32,17 @@ impl Shown {
     /// Tells whence packets come, as far as that is known.
     pub(super) fn knowing(self, origins: Origins) -> Self {
         Self { origins, ..self }
+    }
+
+    /// The agent has looked for mistakes.
+    pub(super) fn checked(&self, found: SelfCheck) {
+        // There is one look.
+        let _again = self.self_check.set(Arc::new(found));
+    }
+
+    /// What that found, once it has.
+    pub(super) fn self_check(&self) -> Option<Arc<SelfCheck>> {
+        self.self_check.get().cloned()
     }
 
     /// The state without the bans.
@@ -51,6 +64,7 @@ impl Shown {
             },
             bans: self.lock().values().map(|(_, ban)| self.located(ban)).collect(),
             origins: self.origins.summary().map(|summary| Box::new(shown_origins(&summary))),
+            self_check: self.self_check().map(|found| SelfCheck::clone(&found)),
             ..Status::clone(&latest)
         }
     }

@@ -33,6 +33,9 @@ pub struct Setting {
     pub most: u32,
 }
 
+/// Frames in a receive ring that are enough; more only leave the cache.
+const RING: u32 = 4096;
+
 /// `struct ethtool_channels` and `struct ethtool_ringparam` (linux/ethtool.h): a command, four
 /// limits, four values.
 #[repr(C)]
@@ -65,6 +68,18 @@ const FLAG_RECEIVE_VLAN: u32 = 1 << 8;
 const FLAG_LRO: u32 = 1 << 15;
 
 impl Knob {
+    /// What it should be for many packets on a host with so many cores, where that is more or less
+    /// than it is; `None`: as it is.
+    pub fn wanted(self, setting: Setting, cores: u32) -> Option<u32> {
+        let wanted = match self {
+            Self::Combined => setting.most.min(cores.max(1)).max(setting.now),
+            Self::ReceiveRing => setting.most.min(RING).max(setting.now),
+            Self::Lro => 0,
+            Self::Gro | Self::ReceiveVlan => setting.now,
+        };
+        (wanted != setting.now).then_some(wanted)
+    }
+
     /// What it is set to.
     ///
     /// # Errors

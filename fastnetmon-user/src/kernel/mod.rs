@@ -6,21 +6,29 @@
 //! **Invariant**: the programs hang on BPF links that this process owns and nothing is pinned, so
 //! the kernel takes them off when the process ends, however it ends.
 
+mod described;
 mod error;
 mod gate;
 mod knobs;
 mod links;
+mod losses;
+mod netfilter;
+mod netlink;
 mod object;
 mod ports;
 mod rings;
 mod sockets;
 mod support;
+mod timekeeping;
 
 use std::num::NonZeroU32;
 
+pub use self::described::{Counted, Described, Xdp, describe};
 pub use self::error::KernelError;
 pub use self::gate::{Gate, GateFull, Gates, Rule};
 pub use self::knobs::{Knob, Setting};
+pub use self::losses::card_losses;
+pub use self::netfilter::logged_groups;
 pub use self::object::{Frozen, Object};
 pub use self::ports::{
     ANY, Interface, interfaces, mtu, must_exist, receive_queues, receiving_cpus, speed_mbps,
@@ -28,6 +36,7 @@ pub use self::ports::{
 pub use self::rings::{Ring, Rings};
 pub use self::sockets::{Seat, Sockets};
 pub use self::support::{Support, version};
+pub use self::timekeeping::is_clock_kept;
 use crate::networks::Ignores;
 use crate::tables::Parts;
 

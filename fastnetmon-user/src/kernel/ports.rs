@@ -121,7 +121,19 @@ struct Settings {
     tail: [u8; 14],
 }
 
+/// `struct ethtool_drvinfo` (linux/ethtool.h); versions, addresses and what stands last unread.
+#[repr(C)]
+struct Driver {
+    cmd: u32,
+    name: [u8; 32],
+    rest: [u8; 140],
+    flags: u32,
+    counters: u32,
+    tail: [u32; 3],
+}
+
 const ETHTOOL_GSET: u32 = 0x01;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// How many receive queues an interface has, at least one; `None` where the driver does not tell.
@@ -164,6 +176,32 @@ pub fn speed_mbps(interface: &str) -> Option<u32> {
     Some(speed).filter(|&speed| speed != 0 && speed != u32::MAX)
 }
 
+fn driver_of(interface: &str) -> Option<Driver> {
+    let mut driver = Driver {
+        cmd: ETHTOOL_GDRVINFO,
+        name: [0; 32],
+        rest: [0; 140],
+        flags: 0,
+        counters: 0,
+        tail: [0; 3],
+    };
+    ethtool(interface, &mut driver).ok()?;
+    Some(driver)
+}
+
+/// How many counters of its own the driver has.
+pub(super) fn driver_counters(interface: &str) -> Option<usize> {
+    usize::try_from(driver_of(interface)?.counters).ok()
+}
+
+/// The driver's name, where the interface has one that tells it.
+pub(super) fn driver(interface: &str) -> Option<String> {
+    let driver = driver_of(interface)?;
+    let end = driver.name.iter().position(|&byte| byte == 0)?;
+    let name = String::from_utf8_lossy(driver.name.get(..end)?).into_owned();
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// The longest packet the interface takes, without its link header.
 pub fn mtu(interface: &str) -> Option<u32> {
     let mut ifreq = named(interface).ok()?;
@@ -178,6 +216,14 @@ pub(super) fn ethtool<T>(interface: &str, request: &mut T) -> io::Result<()> {
     let mut ifreq = named(interface)?;
     ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
     // `ifreq` points to a request of the size its command implies, which outlives the call.
+    ask(libc::SIOCETHTOOL, &mut ifreq)
+}
+
+/// The same for a request whose length the driver tells: there must be room for what it answers.
+pub(super) fn ethtool_words(interface: &str, request: &mut [u32]) -> io::Result<()> {
+    let mut ifreq = named(interface)?;
+    ifreq.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
+    // `ifreq` points to words that outlive the call, more of them than the driver said it has.
     ask(libc::SIOCETHTOOL, &mut ifreq)
 }
 

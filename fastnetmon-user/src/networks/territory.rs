@@ -158,6 +158,25 @@ impl Territory {
         self.ours.contains(address)
     }
 
+    /// The lines of a network of ours: of an IPv4 one those of its hosts, of an IPv6 one the line on
+    /// which each of its hosts begins.
+    pub fn lines_of(&self, network: Prefix) -> impl Iterator<Item = HostId> + '_ {
+        let (hosts, prefix) = match network.address() {
+            IpAddr::V4(first) => {
+                let first = u32::from(first);
+                let last = first | u32::MAX.checked_shr(network.len().into()).unwrap_or(0);
+                (Some(first..=last), None)
+            }
+            IpAddr::V6(address) => {
+                let own = self.plan.prefix_slot(address, &self.ours);
+                (None, own.or_else(|| self.residents.slot(u128::from(address))))
+            }
+        };
+        let hosts = hosts.into_iter().flatten();
+        let hosts = hosts.filter_map(|address| self.plan.host4(Ipv4Addr::from(address)));
+        hosts.chain(prefix.map(HostId))
+    }
+
     /// An IPv6 host without a line was seen.
     pub fn meet(&mut self, address: u128) {
         let host = Ipv6Addr::from(address);

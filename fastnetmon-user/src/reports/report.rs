@@ -159,6 +159,8 @@ pub struct Health {
     pub overflows: u64,
     /// What an operator should know, in sentences.
     pub alarms: Arc<[String]>,
+    /// Failures and warnings of the agent's own look for mistakes, once it was taken.
+    pub self_check: Option<(u64, u64)>,
 }
 
 impl Report {

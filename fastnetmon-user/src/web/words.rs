@@ -168,6 +168,15 @@ pub(super) struct Health {
     calls_waiting: u64,
     /// What an operator should know, in sentences.
     alarms: Vec<String>,
+    /// What the agent's own look found; `null` until half a minute after its start.
+    self_check: Option<SelfCheck>,
+}
+
+/// Counts of the agent's own look for mistakes; `fastnetmon doctor` tells all of it.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub(super) struct SelfCheck {
+    failures: u64,
+    warnings: u64,
 }
 
 /// Frames that could not be read, by reason.
@@ -204,6 +213,9 @@ impl Health {
             ipv6_room: health.residents.1,
             calls_waiting: health.waiting,
             alarms: health.alarms.to_vec(),
+            self_check: health
+                .self_check
+                .map(|(failures, warnings)| SelfCheck { failures, warnings }),
         }
     }
 }

@@ -17,6 +17,7 @@ mod browser;
 mod console;
 mod corpus;
 mod counts;
+mod doctor;
 mod documents;
 mod double;
 mod engines;

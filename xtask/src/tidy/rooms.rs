@@ -7,17 +7,17 @@ use std::path::Path;
 use super::{Finding, Tracked};
 
 /// The rooms of the agent in walking order; each may use the ones before it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "model", "tables", "networks", "origins", "kernel", "capture", "counters", "rates", "verdicts",
-    "actions", "reports", "web", "daemon", "commands",
+    "actions", "reports", "web", "doctor", "daemon", "commands",
 ];
 
 /// What stands beside the walk, and what each may use.
 const ASIDE: [(&str, &[&str]); 2] = [("control", &["model"]), ("client", &["model", "control"])];
 
 /// What rooms may use besides the rooms before them.
-const DOORS: [(&str, &[&str]); 2] =
-    [("daemon", &["control"]), ("commands", &["control", "client"])];
+const DOORS: [(&str, &[&str]); 3] =
+    [("doctor", &["control"]), ("daemon", &["control"]), ("commands", &["control", "client"])];
 
 /// From this room on, code may be asynchronous.
 const FIRST_ASYNC: &str = "reports";

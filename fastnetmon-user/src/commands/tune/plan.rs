@@ -12,9 +12,6 @@ use crate::commands::tune::cpus::CpuSet;
 use crate::commands::tune::snapshot::{self, Cpu, Port, Snapshot};
 use crate::kernel::Knob;
 
-/// Frames in a receive ring that are enough; more only leave the cache.
-const RING: u32 = 4096;
-
 /// Bytes a socket may hold.
 const RMEM_MAX: u64 = 16 << 20;
 
@@ -182,8 +179,7 @@ impl Plan {
         if let Some(setting) = port.knobs.get(&Knob::Combined).filter(|_| port.has_device) {
             let cores = cpus.iter().filter(|cpu| !cpu.is_sibling).count();
             let cores = u32::try_from(cores).unwrap_or(u32::MAX).max(1);
-            let wanted = setting.most.min(cores);
-            if setting.now < wanted {
+            if let Some(wanted) = Knob::Combined.wanted(*setting, cores) {
                 self.knob(Kind::Queues, port, Knob::Combined, "queues", wanted);
             } else if setting.now > cores {
                 self.advice.push(format!(
@@ -193,15 +189,16 @@ impl Plan {
                 ));
             }
         }
-        if let Some(setting) = port.knobs.get(&Knob::ReceiveRing) {
-            let wanted = setting.most.min(RING);
-            if setting.now < wanted {
-                self.knob(Kind::Rings, port, Knob::ReceiveRing, "receive ring", wanted);
-            }
+        if let Some(setting) = port.knobs.get(&Knob::ReceiveRing)
+            && let Some(wanted) = Knob::ReceiveRing.wanted(*setting, 0)
+        {
+            self.knob(Kind::Rings, port, Knob::ReceiveRing, "receive ring", wanted);
         }
         // What is fixed cannot be told from what is on: where the driver refuses, it is said then.
-        if port.knobs.get(&Knob::Lro).is_some_and(|setting| setting.now == 1) {
-            self.knob(Kind::Offload, port, Knob::Lro, "LRO", 0);
+        if let Some(setting) = port.knobs.get(&Knob::Lro)
+            && let Some(wanted) = Knob::Lro.wanted(*setting, 0)
+        {
+            self.knob(Kind::Offload, port, Knob::Lro, "LRO", wanted);
         }
         if port.knobs.get(&Knob::Gro).is_some_and(|setting| setting.now == 1) {
             if is_mirror {

@@ -456,6 +456,9 @@ impl State {
             control::Request::Events { after } => {
                 Ok(asked::events(&mut self.tick.told, clock::wall(), after))
             }
+            control::Request::Networks => {
+                Ok(asked::networks(&self.tick.counters, &self.tick.territory))
+            }
             control::Request::Host { ip } => {
                 let Tick { told, territory, shown, .. } = &mut self.tick;
                 asked::host(told, territory, &self.latest, ip, shown.standing(ip))
@@ -576,6 +579,8 @@ impl State {
             exports: self.tick.told.standings().map(sinks::shown_export).collect(),
             // As it stands when somebody asks.
             origins: None,
+            // Shown as it stands, as bans are.
+            self_check: None,
         };
         let drops = &self.tick.drops;
         let standing = judge.standing().map(|ban| (ban, drops.shown(ban, wall)));
@@ -591,6 +596,7 @@ impl State {
         let health = || Health {
             failures,
             overflows,
+            self_check: shown.self_check().map(|found| (found.failures, found.warnings)),
             ..exports::health(&status, lost_notices.load(Ordering::Relaxed), actions.waiting())
         };
         let totals = &self.latest.totals;
