@@ -272,15 +272,21 @@ pub(super) fn give_up(eyes: &Eyes, attached: Option<&Attached>) -> Result<(), Ri
     }
     // Without further ado root's scripts get all of root's rights when they are started, whatever the
     // agent kept; with it they get no more than that.
+    let is_bound = thread::no_new_privs().unwrap_or(false);
     let mut for_scripts = ambient();
-    if is_root && thread::no_new_privs().unwrap_or(false) {
+    if is_root && is_bound {
         for_scripts |= held.inheritable;
     }
     let permitted = held.permitted & (needed | for_scripts);
     let effective = held.permitted & needed;
     set(CapabilitySets { effective, permitted, inheritable: held.inheritable & permitted })?;
     let told = |set: CapabilitySet| if set.is_empty() { "nothing".to_owned() } else { names(set) };
-    let (kept, scripts) = (told(effective), told(permitted.difference(effective)));
+    let kept = told(effective);
+    let scripts = match (is_root, is_bound) {
+        (true, false) => "everything, as root".to_owned(),
+        (true, true) => told(permitted),
+        (false, _) => told(permitted & for_scripts),
+    };
     info!(uid = geteuid().as_raw(), %kept, %scripts, "Rights that are not needed were given up.");
     Ok(())
 }

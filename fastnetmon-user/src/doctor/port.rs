@@ -147,6 +147,17 @@ impl Seen<'_> {
                 ];
                 self.chart.put(Id::Xdp, Failure, about, seen, mend);
             }
+            Some(xdp) if xdp.name.is_some() && matches!(self.facts.agent, Agent::Nobody(_)) => {
+                let Xdp { mode, id, .. } = xdp;
+                let seen = format!(
+                    "A program of ours hangs here ({mode}, number {id}) and nobody answers at `{}`: \
+                     another agent runs, with another socket.",
+                    self.facts.wanted.socket.display()
+                );
+                let mend =
+                    vec!["pgrep -a fastnetmon".to_owned(), "ss -xlp | grep fastnetmon".to_owned()];
+                self.chart.put(Id::Xdp, Warning, about, seen, mend);
+            }
             Some(Xdp { mode: "generic", id, .. }) => {
                 let can = self.described.runs_xdp == Some(true);
                 let (severity, mend) = if can {

@@ -451,6 +451,12 @@ fn what_hangs_on_them() {
     check(only_generic, Id::Xdp, Note, "not known to run it", "");
     let bare = |facts: &mut Facts| described(facts).xdp = None;
     check(bare, Id::Xdp, Failure, "no XDP program hangs", "systemctl restart fastnetmon");
+    let elsewhere = |facts: &mut Facts| {
+        let xdp = described(facts).xdp.clone();
+        no_agent(facts);
+        described(facts).xdp = xdp;
+    };
+    check(elsewhere, Id::Xdp, Warning, "another agent runs, with another socket", "pgrep -a");
     let cannot = |facts: &mut Facts| {
         no_agent(facts);
         described(facts).runs_xdp = Some(false);

@@ -110,6 +110,12 @@ fn a_healthy_house_is_fine() {
         assert_eq!(found.of(id)["severity"], "ok", "{:#?}", found.of(id));
     }
     assert!(found.of("xdp")["seen"].as_str().unwrap().contains("native in the driver veth"));
+    // Asked at another socket, it sees that somebody is there all the same.
+    let text = fs::read_to_string(&config).unwrap().replace("control.sock", "other.sock");
+    let found = look(&lab, &agent.folder.write("other.conf", &text));
+    let xdp = found.of("xdp");
+    assert_eq!((xdp["severity"].as_str(), found.code), (Some("warning"), 2), "{xdp:#?}");
+    assert!(xdp["seen"].as_str().unwrap().contains("another agent runs"), "{xdp:#?}");
     // The same for people.
     let plain = lab
         .command_inside(env!("CARGO_BIN_EXE_fastnetmon"))
