@@ -46,13 +46,20 @@ const MAPS_BY_DESCRIPTOR: (u32, u32) = (5, 19);
 
 /// `[security]`.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Who the agent becomes when root started it; empty: nobody else.
+    /// Who the agent becomes when root started it: a user of `/etc/passwd`, with its groups of
+    /// `/etc/group`. All files are opened as that user, at a reload as well. Empty, or the user it
+    /// is already: nobody else. Refused: a user that is not there; started by somebody who may not
+    /// become it.
     pub user: String,
-    /// What scripts may do, where they do not get everything.
+    /// What a script may do beyond what its user may, when root started the agent and `user` or
+    /// `no_new_privileges` is set. Otherwise a script of root may do everything. Refused: a name
+    /// the kernel does not know; one the agent itself has not.
     pub script_capabilities: Capabilities,
-    /// Nothing that is started gets more than the agent has.
+    /// Nothing that is started gets more rights than the agent has and `script_capabilities`,
+    /// neither by `sudo` nor as root.
     pub no_new_privileges: bool,
 }
 
@@ -68,6 +75,7 @@ impl Default for Settings {
 
 /// Capabilities by their names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Capabilities(CapabilitySet);
 

@@ -7,17 +7,25 @@ use serde::{Deserialize, Serialize};
 
 /// What is kept, and where.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Write the packets of each attack into a file.
+    /// Write packets of each attack into a pcapng file, see
+    /// [operations](operations.md#packets-of-attacks). Only of bans whose `actions` have
+    /// `"log_file"`.
     pub enabled: bool,
-    /// Where to.
+    /// Where to. It is made with mode 0750 when it is missing; its files have mode 0640. Both
+    /// belong to the group `fastnetmon`, where there is one. A folder that cannot be written is an
+    /// alarm.
     pub folder: PathBuf,
-    /// Packets of an attack; 0: as many as in the dump.
+    /// How many of an attack, each with its first 128 bytes. With more than `packets` in
+    /// `[notify]`, the dump is told when all of them are there, or at its deadline, and has no
+    /// more than before. 0: as many as in the dump.
     pub packets_to_disk: Most,
-    /// Files that are kept; the oldest ones are removed.
+    /// How many are kept. When there are more, the oldest are removed. Files that are not ours are
+    /// left alone.
     pub keep: NonZeroU32,
-    /// Megabytes that are kept, all files together.
+    /// How much they may take together; a hundred packets take about 20 kB.
     pub keep_mb: NonZeroU32,
 }
 
@@ -54,6 +62,7 @@ const LIMIT: u32 = 10_000;
 
 /// How many packets go to disk: 0 to 10000.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Most(u32);
 
