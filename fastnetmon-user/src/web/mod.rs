@@ -9,6 +9,7 @@ mod api;
 mod guard;
 mod metrics;
 mod page;
+mod ranks;
 mod server;
 mod settings;
 mod stream;
@@ -70,6 +71,8 @@ struct Office {
     /// The configuration in force.
     configuration: serde_json::Value,
     metrics_hosts: usize,
+    /// Hosts in the orders that were asked for.
+    ranks: ranks::Ranks,
     /// Asks what time it is.
     now: fn() -> Moment,
 }
@@ -90,6 +93,15 @@ pub async fn serve(
     };
     // Charts, networks and the first page of hosts; who asks for more is given it while they ask.
     let _hold = told.wants.hold(crate::reports::Interest::Loudest(crate::reports::history::HOSTS));
-    let office = Arc::new(Office { told, book, asks, guard, configuration, metrics_hosts, now });
+    let office = Arc::new(Office {
+        told,
+        book,
+        asks,
+        guard,
+        configuration,
+        metrics_hosts,
+        ranks: ranks::Ranks::default(),
+        now,
+    });
     server::run(listener, connections, api::router(office)).await;
 }
