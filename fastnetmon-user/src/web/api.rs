@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::model::{Direction, Prefix};
-use crate::reports::{HostLoad, Interest, Report, What};
+use crate::reports::{Interest, Report, What};
 use crate::verdicts::{self, BanId, Verdict};
 use crate::web::guard::Refusal;
 use crate::web::whence::{Origins, Remotes};
@@ -186,37 +186,23 @@ async fn hosts(
         Ok(report) => report,
         Err(problem) => return *problem,
     };
-    Json(found(&report, &query, within, limit)).into_response()
+    Json(found(&office, &report, &query, within, limit)).into_response()
 }
 
 /// The hosts that a query is about.
-fn found(report: &Report, query: &HostsQuery, within: Option<Prefix>, limit: usize) -> Hosts {
-    let direction = query.direction.direction();
-    let loudness = |host: &HostLoad| {
-        let total = host.total(direction);
-        match query.sort {
-            Sort::Packets => total.packets,
-            Sort::Bytes => total.bytes,
-        }
-    };
-    let mut matching: Vec<(u64, &HostLoad)> = report
-        .hosts
-        .iter()
-        .filter(|host| within.is_none_or(|prefix| prefix.contains(host.address)))
-        .map(|host| (loudness(host), host))
-        .collect();
-    let key = |&(loudness, host): &(u64, &HostLoad)| (std::cmp::Reverse(loudness), host.address);
-    let number = if within.is_some() { matching.len() } else { report.moved };
-    let end = query.offset.saturating_add(limit);
-    if end > 0 && matching.len() > end {
-        matching.select_nth_unstable_by_key(end - 1, key);
-        matching.truncate(end);
-    }
-    matching.sort_unstable_by_key(key);
-    let shown = matching.iter().skip(query.offset).take(limit);
+fn found(
+    office: &Office,
+    report: &Report,
+    query: &HostsQuery,
+    within: Option<Prefix>,
+    limit: usize,
+) -> Hosts {
+    let by = (query.direction.direction(), query.sort);
+    let found = office.ranks.find(report, by, within, (query.offset, limit));
+    let shown = found.places.iter().filter_map(|&place| report.hosts.get(place));
     Hosts {
-        matching: u64::try_from(number).unwrap_or(u64::MAX),
-        hosts: shown.map(|(_, host)| Host::of(host, report)).collect(),
+        matching: u64::try_from(found.matching).unwrap_or(u64::MAX),
+        hosts: shown.map(|host| Host::of(host, report)).collect(),
     }
 }
 

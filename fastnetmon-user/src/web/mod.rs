@@ -9,6 +9,7 @@ mod api;
 mod guard;
 mod metrics;
 mod page;
+mod ranks;
 mod server;
 mod settings;
 mod stream;
@@ -75,6 +76,8 @@ struct Office {
     metrics_hosts: usize,
     packets: PacketShelf,
     origins: Origins,
+    /// Hosts in the orders that were asked for.
+    ranks: ranks::Ranks,
     /// Asks what time it is.
     now: fn() -> Moment,
 }
@@ -117,6 +120,7 @@ pub async fn serve(
         metrics_hosts,
         packets,
         origins,
+        ranks: ranks::Ranks::default(),
         now,
     });
     server::run(listener, connections, api::router(office)).await;

@@ -1,0 +1,182 @@
+//! Hosts in order, once a report: who asks next finds them in order.
+//!
+//! **Invariant**: an order is that of the report it is asked with, never of the one before. What is
+//! kept is one line a host and order, and only of orders that somebody asked for.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use crate::model::{Direction, Prefix};
+use crate::reports::{HostLoad, Report};
+use crate::web::words::Sort;
+
+/// The orders of the latest report that was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Ranks(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    report: u64,
+    orders: Vec<((Direction, Sort), Order)>,
+}
+
+/// Some hosts of a report: how many match, and those that were asked for by their place in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Found {
+    pub(super) matching: usize,
+    pub(super) places: Vec<usize>,
+}
+
+/// A host's loudness, its address and its place in the report; the loudest first as far as `sorted`
+/// says.
+#[derive(Debug, Default)]
+struct Order {
+    lines: Vec<Line>,
+    sorted: usize,
+}
+
+type Line = (Reverse<u64>, IpAddr, usize);
+
+/// Lines that are put in order when fewer are asked for.
+const AT_LEAST: usize = 1024;
+
+impl Ranks {
+    /// The hosts from `offset` on, at most `limit` of them.
+    pub(super) fn find(
+        &self,
+        report: &Report,
+        by: (Direction, Sort),
+        within: Option<Prefix>,
+        range: (usize, usize),
+    ) -> Found {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.find(report, by, within, range)
+    }
+}
+
+impl Kept {
+    fn find(
+        &mut self,
+        report: &Report,
+        by: (Direction, Sort),
+        within: Option<Prefix>,
+        (offset, limit): (usize, usize),
+    ) -> Found {
+        if self.report != report.number {
+            *self = Self { report: report.number, orders: Vec::new() };
+        }
+        let at = self.orders.iter().position(|(order, _)| *order == by).unwrap_or_else(|| {
+            self.orders.push((by, Order::of(&report.hosts, by)));
+            self.orders.len() - 1
+        });
+        let Some((_, order)) = self.orders.get_mut(at) else {
+            return Found { matching: 0, places: Vec::new() };
+        };
+        let end = offset.saturating_add(limit);
+        match within {
+            None => {
+                order.sort(end);
+                Found { matching: report.moved, places: places(&order.lines, offset, limit) }
+            }
+            Some(prefix) => {
+                let lines = order.lines.iter().filter(|(_, address, _)| prefix.contains(*address));
+                let mut some = Order { lines: lines.copied().collect(), sorted: 0 };
+                some.sort(end);
+                Found { matching: some.lines.len(), places: places(&some.lines, offset, limit) }
+            }
+        }
+    }
+}
+
+impl Order {
+    fn of(hosts: &[HostLoad], (direction, sort): (Direction, Sort)) -> Self {
+        let line = |(place, host): (usize, &HostLoad)| {
+            let total = host.total(direction);
+            let loudness = match sort {
+                Sort::Packets => total.packets,
+                Sort::Bytes => total.bytes,
+            };
+            (Reverse(loudness), host.address, place)
+        };
+        Self { lines: hosts.iter().enumerate().map(line).collect(), sorted: 0 }
+    }
+
+    /// Puts so many of the loudest in order, if they are not.
+    fn sort(&mut self, end: usize) {
+        let end = end.max(AT_LEAST);
+        if self.sorted >= end.min(self.lines.len()) {
+            return;
+        }
+        if end < self.lines.len() && self.sorted == 0 {
+            self.lines.select_nth_unstable(end);
+            if let Some(first) = self.lines.get_mut(..end) {
+                first.sort_unstable();
+            }
+            self.sorted = end;
+        } else {
+            self.lines.sort_unstable();
+            self.sorted = self.lines.len();
+        }
+    }
+}
+
+fn places(lines: &[Line], offset: usize, limit: usize) -> Vec<usize> {
+    lines.iter().skip(offset).take(limit).map(|(_, _, place)| *place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Gain;
+    use crate::model::{Class, Counts, HostId, Tally};
+
+    /// Hosts of a /16 with loudnesses that stand in no order, and many of them alike.
+    fn report(number: u64, hosts: u32) -> Report {
+        let host = |at: u32| {
+            let mut counts = Counts::default();
+            let packets = u64::from(at.wrapping_mul(2_654_435_761) >> 20) + number;
+            counts.0[Class::Udp as usize] = Tally { packets, bytes: 5000 - packets };
+            let gain = Gain::new(HostId(at), Direction::Incoming, &counts, Tally::default());
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + at).into();
+            HostLoad::new(address, 0, Some(gain), None)
+        };
+        let moved = usize::try_from(hosts).unwrap();
+        Report { number, hosts: (0..hosts).map(host).collect(), moved, ..Report::default() }
+    }
+
+    /// What a plain sort of all of them says.
+    fn plainly(
+        report: &Report,
+        (direction, sort): (Direction, Sort),
+        within: Option<Prefix>,
+        (offset, limit): (usize, usize),
+    ) -> Found {
+        let order = Order::of(&report.hosts, (direction, sort));
+        let mut lines = order.lines;
+        lines.retain(|(_, address, _)| within.is_none_or(|prefix| prefix.contains(*address)));
+        lines.sort();
+        Found { matching: lines.len(), places: places(&lines, offset, limit) }
+    }
+
+    #[test]
+    fn whatever_was_asked_before_the_order_is_that_of_a_plain_sort() {
+        let ranks = Ranks::default();
+        let part = Prefix::parse_masked("10.0.4.0/22").unwrap().0;
+        for (number, hosts) in [(1, 5000), (2, 5000), (3, 700), (4, 0)] {
+            let report = report(number, hosts);
+            for range in [(0, 20), (1000, 100), (0, 20), (4990, 50), (2000, 5), (6000, 9), (0, 0)] {
+                for by in [
+                    (Direction::Incoming, Sort::Packets),
+                    (Direction::Incoming, Sort::Bytes),
+                    (Direction::Outgoing, Sort::Packets),
+                ] {
+                    for within in [None, Some(part)] {
+                        let found = ranks.find(&report, by, within, range);
+                        assert_eq!(found, plainly(&report, by, within, range), "{by:?} {range:?}");
+                    }
+                }
+            }
+        }
+    }
+}
