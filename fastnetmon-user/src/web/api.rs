@@ -353,9 +353,10 @@ async fn unban(State(office): Desk, Path(ip): Path<String>) -> Response {
     }
 }
 
-/// Packets of a ban's attack as pcapng, as long as its file is kept; `id` as in a ban or an event
+/// Packets of a ban's attack as pcapng, as long as its file is kept; `id` as in a ban or an event;
+/// needs the token
 #[utoipa::path(get, path = "/api/v1/bans/{id}/packets", params(("id" = String, Path)),
-    responses((status = 200, content_type = "application/x-pcapng", body = Vec<u8>), (status = 400, body = Problem), (status = 404, body = Problem), (status = 500, body = Problem)))]
+    responses((status = 200, content_type = "application/x-pcapng", body = Vec<u8>), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 500, body = Problem)))]
 async fn packets(State(office): Desk, Path(id): Path<String>) -> Response {
     let Ok(ban) = id.parse().map(BanId) else {
         let reason = format!("`{id}` is no number of a ban: it is `id` in /api/v1/bans");

@@ -90,10 +90,13 @@ impl Guard {
             return Ok(());
         }
         let is_local = self.address.ip().is_loopback();
-        if is_reading && is_local {
+        let is_payload = path.ends_with(PAYLOAD);
+        if is_reading && is_local && !is_payload {
             return if names_loopback(headers) { Ok(()) } else { Err(MISDIRECTED) };
         }
-        let Some(token) = &self.token else { return Err(NO_TOKEN) };
+        let Some(token) = &self.token else {
+            return Err(if is_payload { NO_PAYLOAD } else { NO_TOKEN });
+        };
         match offered(headers) {
             Some(offered) if token.is(offered) => Ok(()),
             Some(_wrong) => Err(WRONG_TOKEN),
@@ -106,6 +109,9 @@ impl Guard {
 const OPEN: [&str; 8] =
     ["/", "/icon.svg", "/page.js", "/page.css", "/uplot.js", "/uplot.css", "/healthz", "/readyz"];
 
+/// What users of a host sent and received is not for everybody who has an account on it.
+const PAYLOAD: &str = "/packets";
+
 const MISDIRECTED: Refusal = Refusal(
     StatusCode::MISDIRECTED_REQUEST,
     "this server is asked as `localhost`, `127.0.0.1` or `[::1]` only",
@@ -113,6 +119,11 @@ const MISDIRECTED: Refusal = Refusal(
 const NO_TOKEN: Refusal = Refusal(
     StatusCode::FORBIDDEN,
     "nothing can be changed here: name a `token_file` in `[web]`, or use `fastnetmon ban` and `unban`",
+);
+const NO_PAYLOAD: Refusal = Refusal(
+    StatusCode::FORBIDDEN,
+    "packets carry what users sent, so they need a token: name a `token_file` in `[web]`, or read the \
+     file in `folder` of `[packets]`",
 );
 const TOKEN_NEEDED: Refusal =
     Refusal(StatusCode::UNAUTHORIZED, "send the token as `Authorization: Bearer …`");
@@ -174,7 +185,11 @@ mod tests {
         check(local, false, (Method::POST, bans, &[host.clone(), right.clone()]), Some(403));
         check(local, true, (Method::POST, bans, std::slice::from_ref(&host)), Some(401));
         check(local, true, (Method::POST, bans, &[host.clone(), wrong]), Some(401));
-        check(local, true, (Method::DELETE, bans, &[host, right]), None);
+        check(local, true, (Method::DELETE, bans, &[host.clone(), right.clone()]), None);
+        let packets = "/api/v1/bans/7/packets";
+        check(local, false, (Method::GET, packets, std::slice::from_ref(&host)), Some(403));
+        check(local, true, (Method::GET, packets, std::slice::from_ref(&host)), Some(401));
+        check(local, true, (Method::GET, packets, &[host, right]), None);
     }
 
     #[test]

@@ -87,6 +87,8 @@ fn tshark_reads_the_hundred_packets_of_an_attack_and_so_do_api_and_replay() {
     // Over HTTP the same bytes, while the ban stands and when it has ended.
     let bytes = fs::read(&file).unwrap();
     let download = format!("/api/v1/bans/{id}/packets");
+    assert_eq!(client.get(&download).status, 401);
+    let client = house.known();
     let answer = client.get(&download);
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.head.contains("application/x-pcapng"), "{}", answer.head);

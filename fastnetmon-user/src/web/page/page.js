@@ -279,13 +279,18 @@ async function download(ban, place) {
   try {
     const token = sessionStorage.getItem("token");
     const answer = await fetch(`api/v1/bans/${encodeURIComponent(ban)}/packets`, { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
-    if (!answer.ok) throw new Error((await answer.json()).error);
+    if (!answer.ok) throw Object.assign(new Error((await answer.json()).error), { status: answer.status });
     const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") || "");
     const link = element("a", "", { href: URL.createObjectURL(await answer.blob()), download: name ? name[1] : `${ban}.pcapng` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     text(place, "");
-  } catch (error) { text(place, error.message); }
+  } catch (error) {
+    text(place, error.message);
+    if (error.status !== 401) return;
+    state.pending = () => download(ban, place);
+    askToken(error.message);
+  }
 }
 
 // ---- the token
