@@ -101,7 +101,7 @@ fn answers(lab: &Lab, effort: Effort, bans: u64, report: &mut Report) -> anyhow:
         "sort=bytes&offset=60000&limit=50",
     ];
     let every = Duration::from_millis(10);
-    let rounds = effort.of(1200, 200);
+    let rounds = effort.of(1000, 200);
     // Who asks for all hosts has them in each report from then on.
     for question in QUESTIONS {
         get(lab, &format!("/api/v1/hosts?{question}"))?;
@@ -153,7 +153,7 @@ fn paints(lab: &Lab, effort: Effort, bans: u64, report: &mut Report) -> anyhow::
     fs::create_dir_all(&folder)?;
     let browser = Browser::open(lab, &folder);
     let (mut painted, mut live) = (Vec::new(), Vec::new());
-    for _ in 0..effort.of(7, 2) {
+    for _ in 0..effort.of(6, 2) {
         browser.go("about:blank");
         browser.go(&format!("http://{SERVER}/"));
         let paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
@@ -201,7 +201,7 @@ fn until(browser: &Browser<'_>, script: &str) -> anyhow::Result<f64> {
 
 /// CPU of an agent that nobody sends anything to, with and without the server.
 fn idle(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
-    let span = Duration::from_secs(u64::from(effort.of(12, 3)));
+    let span = Duration::from_secs(u64::from(effort.of(10, 3)));
     let measured = |sections: &str, is_scraped: bool| {
         let lab = Lab::new("bench")?;
         let agent = Agent::start_with(&lab, "10.0.0.0/16\n", 1000, "xdp", sections)?;
@@ -238,7 +238,7 @@ fn streams(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result
     let agent = Agent::start_with(&lab, "192.0.2.0/24\n", latency::THRESHOLD, "xdp", WEB)?;
     prefer(agent.pid())?;
     let (mut alone, mut beside, mut told) = (Vec::new(), Vec::new(), 0);
-    for run in 1..=effort.of(12, 2) {
+    for run in 1..=effort.of(10, 2) {
         for has_readers in [false, true] {
             let number = 2 * run + u32::from(has_readers);
             let victim = Ipv4Addr::new(192, 0, 2, u8::try_from(number)?);
