@@ -3,6 +3,7 @@
 //! **Invariant**: a name stays: scripts and docs/troubleshooting.md go by it.
 
 use crate::control::{Finding, SelfCheck, Severity};
+use crate::doctor::Facts;
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $id:ident = $name:literal,)*) => {
@@ -142,6 +143,11 @@ impl Chart {
         self.0.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         self.0
     }
+}
+
+/// The doctor, for somebody who may look at more.
+pub(super) fn again_as_root(facts: &Facts) -> String {
+    format!("sudo fastnetmon doctor --config {}", shell(&facts.wanted.file.display().to_string()))
 }
 
 /// A word as a shell takes it whole.

@@ -5,7 +5,7 @@
 use crate::capture::{EngineName, RoleName};
 use crate::control::Severity::{Failure, Note, Warning};
 use crate::doctor::agent::counts_in_kernel;
-use crate::doctor::findings::{Chart, shell};
+use crate::doctor::findings::{Chart, again_as_root, shell};
 use crate::doctor::{Agent, Facts, File, Folder, Id, Process};
 
 /// An earlier calendar is a clock that was never set: 2025-01-01.
@@ -363,11 +363,7 @@ fn rights(facts: &Facts, chart: &mut Chart) {
              this could not be looked at.",
             process.missing.join(", ")
         );
-        let mend = vec![format!(
-            "sudo fastnetmon doctor --config {}",
-            shell(&facts.wanted.file.display().to_string())
-        )];
-        chart.put(Id::Capabilities, Note, None, seen, mend);
+        chart.put(Id::Capabilities, Note, None, seen, vec![again_as_root(facts)]);
     }
     if let Some(open_files) = process.open_files {
         let seen = format!("{whose} may open {open_files} files.");

@@ -389,7 +389,7 @@ fn networks_that_do_not_match_are_told_with_the_line_that_is_missing() {
         elsewhere(facts);
         facts.look = Look { blind: Some("not permitted".to_owned()), ..Look::default() };
     };
-    check(cannot, Id::Match, Failure, "not permitted", "tcpdump -n -c 50 -i eth0");
+    check(cannot, Id::Match, Failure, "not permitted", "sudo fastnetmon doctor");
     // Without an agent it is what we saw ourselves.
     let alone = |facts: &mut Facts| {
         elsewhere(facts);

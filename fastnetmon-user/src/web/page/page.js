@@ -216,10 +216,10 @@ function showOrigins(origins) {
   text($("origins-how"), origins.span_secs ? `by one packet in ${origins.sample_every}, the last ${origins.span_secs} s: estimates` : "no sample yet");
   for (const way of ["incoming", "outgoing"]) {
     const { samples, systems, countries } = origins[way];
-    rows($(`origins-${way}`).tBodies[0], systems.map((system) => [
+    rows($(`origins-${way}`).tBodies[0], systems, (system) => String(system.asn), (system) => [
       system.asn === 0 ? "not known" : `AS${system.asn} ${system.name}`.trim(),
       { value: count(system.pps), kind: "n" }, { value: bits(system.bps), kind: "n" },
-    ]));
+    ]);
     text($(`origins-${way}-countries`), countries.filter((one) => one.country)
       .map((one) => `${one.country} ${Math.floor(100 * one.samples / Math.max(samples, 1))} %`).join(", "));
   }
