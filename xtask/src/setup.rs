@@ -117,8 +117,13 @@ const PEERS: [(&str, &str); 13] = [
 ];
 
 /// What packages are tried in.
-const PACKERS: [(&str, &str); 3] =
-    [("mmdebstrap", "mmdebstrap"), ("rpm", "rpm"), ("readelf", "binutils")];
+const PACKERS: [(&str, &str); 4] = [
+    ("mmdebstrap", "mmdebstrap"),
+    ("rpm", "rpm"),
+    ("readelf", "binutils"),
+    // Without it cargo-deb names no library that the program needs, and goes on.
+    ("dpkg-shlibdeps", "dpkg-dev"),
+];
 
 /// Headers the same C needs, and the one of the engine `pcap`, with their packages.
 const HEADERS: [(&str, &str); 3] =

@@ -244,7 +244,8 @@ pub(super) fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
 
 /// The number of a group of this system.
 pub(super) fn group_id(name: &str) -> Option<u32> {
-    let groups = fs::read_to_string("/etc/group").ok()?;
+    let groups = fs::read("/etc/group").ok()?;
+    let groups = String::from_utf8_lossy(&groups);
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?

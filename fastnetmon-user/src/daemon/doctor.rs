@@ -47,7 +47,8 @@ pub fn wanted(file: &Path, interfaces: &[String]) -> Wanted {
 }
 
 fn wanted_by(settings: &Settings, file: &Path, interfaces: &[String]) -> Wanted {
-    let Settings { capture, networks, notify, journal, attack_log, control, ban, .. } = settings;
+    let Settings { capture, networks, notify, journal, attack_log, packets, control, ban, .. } =
+        settings;
     let interfaces =
         if interfaces.is_empty() { capture.interfaces.clone() } else { interfaces.to_vec() };
     let read = networks::read(networks);
@@ -79,6 +80,7 @@ fn wanted_by(settings: &Settings, file: &Path, interfaces: &[String]) -> Wanted 
         script: notify.script.clone(),
         journal: journal.path.clone(),
         attack_log: attack_log.enabled.then(|| attack_log.folder.clone()),
+        packets: packets.enabled.then(|| packets.folder.clone()),
         socket: control.socket.clone(),
         socket_group: group_id(GROUP),
         bans: ban.enabled,

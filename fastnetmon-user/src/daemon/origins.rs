@@ -40,7 +40,7 @@ pub(super) struct Dump {
 struct Stamp {
     inode: u64,
     length: u64,
-    changed: (i64, i64),
+    changed: [i64; 4],
 }
 
 /// A file, and what was read of it.
@@ -161,7 +161,10 @@ impl Shelf {
         let path = self.path.display();
         if stamp.is_none() {
             // What was read is as true as it was.
-            info!(%path, "A database is gone; what was read of it stays in use.");
+            let stays =
+                if self.database.is_some() { "; what was read of it stays in use" } else { "" };
+            info!(%path, "A database is gone{stays}.");
+            self.trouble = None;
             return false;
         }
         match Database::read(&self.path) {
@@ -184,7 +187,8 @@ impl Shelf {
 
 fn stamp(path: &PathBuf) -> Option<Stamp> {
     let file = fs::metadata(path).ok()?;
-    let changed = (file.mtime(), file.mtime_nsec());
+    // The inode's time as well: who may read it now could not before.
+    let changed = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
     Some(Stamp { inode: file.ino(), length: file.len(), changed })
 }
 

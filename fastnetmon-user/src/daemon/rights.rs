@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::daemon::engines::{Eyes, Own};
-use crate::daemon::{Settings as AllSettings, Source};
+use crate::daemon::{Settings as AllSettings, Source, control};
 use crate::kernel::{self, Attached, Egress};
 
 /// What opening the ports, the web server's door and the tables may need.
@@ -196,7 +196,7 @@ pub fn become_user(settings: &AllSettings) -> Result<(), RightsError> {
         return Err(RightsError::NotOurs(names(not_ours)));
     }
     if !user.is_empty() {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let person = Person::find(user, &read("/etc/passwd"), &read("/etc/group"))
             .ok_or_else(|| RightsError::NoUser(user.clone()))?;
         if geteuid().as_raw() != person.uid {
@@ -227,7 +227,9 @@ fn leave_root(
     for_scripts: CapabilitySet,
 ) -> Result<(), RightsError> {
     let kept = (TO_START | for_scripts).intersection(held.permitted);
-    let groups: Vec<Gid> = person.groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    // The socket and the packets of attacks are for that group, and only a member may give it to them.
+    let group = control::group_id(control::GROUP).filter(|group| !person.groups.contains(group));
+    let groups: Vec<Gid> = person.groups.iter().copied().chain(group).map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(person.uid), Gid::from_raw(person.gid));
     thread::set_keep_capabilities(true).map_err(refused("PR_SET_KEEPCAPS"))?;
     thread::set_thread_groups(&groups).map_err(refused("setgroups"))?;
@@ -267,7 +269,8 @@ fn make_folder(folder: &Path, person: &Person) -> io::Result<()> {
         fs::create_dir_all(above)?;
     }
     fs::DirBuilder::new().mode(0o750).create(folder)?;
-    chown(folder, Some(person.uid), Some(person.gid))
+    let group = control::group_id(control::GROUP).unwrap_or(person.gid);
+    chown(folder, Some(person.uid), Some(group))
 }
 
 /// The ports are open: keeps what their engine needs from now on, and what scripts are to have.

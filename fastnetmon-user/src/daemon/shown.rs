@@ -53,6 +53,8 @@ impl Shown {
     /// All of it, with no more hosts than were asked for.
     pub(super) fn whole(&self, hosts: usize) -> Status {
         let latest = self.status();
+        // Nobody waits for the lock while systems and countries are looked up.
+        let bans: Vec<control::Ban> = self.lock().values().map(|(_, ban)| ban.clone()).collect();
         let cut = |list: &[control::Host]| list.iter().take(hosts).cloned().collect();
         let lists = &latest.hosts;
         Status {
@@ -62,7 +64,7 @@ impl Shown {
                 incoming_bytes: cut(&lists.incoming_bytes),
                 outgoing_bytes: cut(&lists.outgoing_bytes),
             },
-            bans: self.lock().values().map(|(_, ban)| self.located(ban)).collect(),
+            bans: bans.into_iter().map(|ban| self.located(ban)).collect(),
             origins: self.origins.summary().map(|summary| Box::new(shown_origins(&summary))),
             self_check: self.self_check().map(|found| SelfCheck::clone(&found)),
             ..Status::clone(&latest)
@@ -71,13 +73,14 @@ impl Shown {
 
     /// The ban of this host, when one stands.
     pub(super) fn standing(&self, address: IpAddr) -> Option<control::Ban> {
-        self.lock().get(&address).map(|(_, ban)| self.located(ban))
+        let ban = self.lock().get(&address).map(|(_, ban)| ban.clone());
+        ban.map(|ban| self.located(ban))
     }
 
     /// With what is known of where its packets come from.
-    fn located(&self, ban: &control::Ban) -> control::Ban {
+    fn located(&self, ban: control::Ban) -> control::Ban {
         let remotes = self.origins.of_ban(ban.id).map(|remotes| Remotes::clone(&remotes));
-        control::Ban { remotes, ..ban.clone() }
+        control::Ban { remotes, ..ban }
     }
 
     /// A reading was judged.

@@ -69,6 +69,8 @@ pub struct Wanted {
     pub journal: PathBuf,
     /// Where reports of attacks go, if anywhere.
     pub attack_log: Option<PathBuf>,
+    /// Where packets of attacks go, if anywhere.
+    pub packets: Option<PathBuf>,
     /// Where the agent is asked.
     pub socket: PathBuf,
     /// The group of the socket, when the system has it.

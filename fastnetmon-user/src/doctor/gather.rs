@@ -184,8 +184,9 @@ pub(super) fn interpreter_in(beginning: &[u8]) -> Option<PathBuf> {
 fn folders(wanted: &Wanted) -> Vec<Folder> {
     let journal = wanted.journal.parent().filter(|_| !wanted.journal.as_os_str().is_empty());
     let wants = [
-        ("the journal of bans", journal, false),
-        ("reports of attacks", wanted.attack_log.as_deref(), false),
+        ("the journal of bans", journal, true),
+        ("reports of attacks", wanted.attack_log.as_deref(), true),
+        ("packets of attacks", wanted.packets.as_deref(), true),
         ("the control socket", wanted.socket.parent(), true),
     ];
     let folder = |(what, path, is_made): (&'static str, Option<&Path>, bool)| {

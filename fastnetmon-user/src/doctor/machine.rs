@@ -124,9 +124,15 @@ fn script(facts: &Facts, chart: &mut Chart) {
     }
     match &facts.script.interpreter {
         Some((interpreter, false)) => {
-            let interpreter = interpreter.display();
-            let seen = format!("Its first line names `{interpreter}`, and there is none.");
-            let mend = vec![format!("sed -i '1s|.*|#!/bin/sh|' {}", shell(&path))];
+            // A file that came from Windows ends its lines twice.
+            let is_windows = interpreter.as_os_str().as_encoded_bytes().ends_with(b"\r");
+            let interpreter = interpreter.display().to_string();
+            let seen = format!("Its first line names {interpreter:?}, and there is none.");
+            let mend = vec![if is_windows {
+                format!("sed -i 's/\\r$//' {}", shell(&path))
+            } else {
+                format!("ls -l {}    # install it, or name another one", shell(&interpreter))
+            }];
             chart.put(Id::Script, Failure, about, seen, mend);
         }
         Some((interpreter, true)) => {

@@ -222,7 +222,7 @@ impl Seen<'_> {
             "The MTU is {mtu}, and a frame for native XDP must lie in one page: {LONGEST} at most \
              with most drivers."
         );
-        let mend = vec![format!("ip link set dev {} mtu {LONGEST}", shell(&name))];
+        let mend = vec![self.facts.wanted.set("capture", "engine", "\"xdp_generic\"")];
         self.chart.put(Id::Mtu, severity, Some(&name), seen, mend);
     }
 

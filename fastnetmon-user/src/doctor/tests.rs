@@ -72,6 +72,7 @@ fn healthy() -> Facts {
             script: PathBuf::from("/usr/local/bin/notify_about_attack.sh"),
             journal: PathBuf::from("/var/lib/fastnetmon/journal"),
             attack_log: None,
+            packets: None,
             socket: PathBuf::from("/run/fastnetmon/control.sock"),
             socket_group: Some(998),
             bans: true,
@@ -466,7 +467,7 @@ fn what_hangs_on_them() {
         no_agent(facts);
         described(facts).mtu = 9000;
     };
-    check(jumbo, Id::Mtu, Failure, "The MTU is 9000", "ip link set dev eth0 mtu 3498");
+    check(jumbo, Id::Mtu, Failure, "The MTU is 9000", "xdp_generic");
     // What is attached fits.
     let fits = |facts: &mut Facts| described(facts).mtu = 9000;
     check(fits, Id::Mtu, Severity::Ok, "9000", "");
@@ -542,7 +543,11 @@ fn the_script_and_the_folders() {
     let bare = |facts: &mut Facts| {
         facts.script.interpreter = Some((PathBuf::from("/bin/bash\r"), false));
     };
-    check(bare, Id::Script, Failure, "there is none", "#!/bin/sh");
+    check(bare, Id::Script, Failure, "there is none", "sed -i 's/\\r$//'");
+    let foreign = |facts: &mut Facts| {
+        facts.script.interpreter = Some((PathBuf::from("/usr/bin/python3"), false));
+    };
+    check(foreign, Id::Script, Failure, "there is none", "ls -l /usr/bin/python3");
     let folder = |facts: &mut Facts| facts.script.file.as_mut().unwrap().mode = 0o040_755;
     check(folder, Id::Script, Failure, "no file", "ls -ld");
 

@@ -49,7 +49,9 @@ impl Origins {
 
     /// Goes on with these.
     pub fn turn_to(&self, atlas: Option<Arc<Atlas>>) {
-        self.look(|board| board.atlas = atlas);
+        let before = self.look(|board| std::mem::replace(&mut board.atlas, atlas));
+        // Giving hundreds of megabytes back takes its time, and the tick may want in.
+        drop(before);
     }
 
     /// The loudest of the last minute; `None` without a database.

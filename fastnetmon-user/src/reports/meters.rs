@@ -60,8 +60,9 @@ impl Default for Meters {
     /// number was not there before.
     fn default() -> Self {
         let deeds = actions::NAMES.into_iter().flat_map(|action| {
-            let of_bans = VERDICTS.into_iter().take(3);
-            of_bans.flat_map(move |verdict| [true, false].map(|is_done| (action, verdict, is_done)))
+            VERDICTS
+                .into_iter()
+                .flat_map(move |verdict| [true, false].map(|is_done| (action, verdict, is_done)))
         });
         Self {
             last_event: 0,

@@ -374,8 +374,8 @@ async fn packets(State(office): Desk, Path(id): Path<String>) -> Response {
         }
         Ok(Ok(None)) => {
             let reason = format!(
-                "there are no packets of ban {id}: not yet, not any more, or `enabled` in \
-                 `[packets]` is false"
+                "there are no packets of ban {id}: not yet, not any more, its `actions` are without \
+                 \"log_file\", or `enabled` in `[packets]` is false"
             );
             problem(StatusCode::NOT_FOUND, reason)
         }

@@ -199,9 +199,9 @@ fn a_link_that_is_down_and_a_script_that_cannot_be_called_are_mended_by_what_it_
         (found.of("link")["severity"] == "ok" && found.of("script")["severity"] == "ok")
             .then_some(())
     });
-    fs::write(&hook, "#!/no/such/shell\nexit 0\n").unwrap();
+    fs::write(&hook, "#!/bin/sh\r\nexit 0\r\n").unwrap();
     let found = look(&lab, &config);
-    assert!(found.of("script")["seen"].as_str().unwrap().contains("`/no/such/shell`"));
+    assert!(found.of("script")["seen"].as_str().unwrap().contains(r#""/bin/sh\r""#));
     type_in(&lab, &found.mend("script"));
     assert_eq!(look(&lab, &config).of("script")["severity"], "ok");
 }

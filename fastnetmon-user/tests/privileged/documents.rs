@@ -67,6 +67,9 @@ const TEXTS: [(&str, &[Step]); 9] = [
     (
         "docs/operations.md",
         &[
+            Before("sed -i /^fastnetmon:/d /etc/passwd /etc/shadow"),
+            Type(1),
+            Before("test \"$(stat -c %U:%G /run/fastnetmon)\" = fastnetmon:fastnetmon"),
             Before(
                 "echo 192.0.2.53 > /etc/networks_whitelist
                  fastnetmon reload

@@ -37,7 +37,7 @@ pub(crate) fn build(root: &Path, first: &Packages, scope: Scope) -> anyhow::Resu
 /// time from the same binary.
 pub(crate) fn pack(root: &Path, first: &Packages) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let other = clone(root)?;
+    let other = copy(root)?;
     let (one, two) = (object::build(root, &[])?, object::build(&other, &[])?);
     if let Some(at) = first_byte(&fs::read(&one)?, &fs::read(&two)?) {
         bail!(
@@ -55,6 +55,34 @@ pub(crate) fn pack(root: &Path, first: &Packages) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What git knows of, as it stands, elsewhere: changes may be tried before they are a commit.
+fn copy(root: &Path) -> anyhow::Result<PathBuf> {
+    let other = elsewhere(root)?;
+    let mut list = Command::new("git");
+    list.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    for name in process::output(&mut list)?.split('\0').filter(|name| !name.is_empty()) {
+        let (from, to) = (root.join(name), other.join(name));
+        // Taken away, and not yet told to git.
+        if !from.is_file() {
+            continue;
+        }
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::copy(&from, &to).with_context(|| format!("`{name}` cannot be copied"))?;
+    }
+    Ok(other)
+}
+
+/// An empty folder, somewhere else.
+fn elsewhere(root: &Path) -> anyhow::Result<PathBuf> {
+    let other = root.join("target/package/another/folder");
+    if other.exists() {
+        fs::remove_dir_all(&other)?;
+    }
+    Ok(other)
+}
+
 /// The commit, elsewhere.
 fn clone(root: &Path) -> anyhow::Result<PathBuf> {
     let mut changed = Command::new("git");
@@ -64,10 +92,7 @@ fn clone(root: &Path) -> anyhow::Result<PathBuf> {
         changed.is_empty(),
         "a second build is made of the commit, and these files differ from it: commit them first\n{changed}"
     );
-    let other = root.join("target/package/another/folder");
-    if other.exists() {
-        fs::remove_dir_all(&other)?;
-    }
+    let other = elsewhere(root)?;
     process::run(Command::new("git").args(["clone", "--quiet"]).arg(root).arg(&other))?;
     Ok(other)
 }

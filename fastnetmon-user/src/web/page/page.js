@@ -242,7 +242,12 @@ async function openHost(ip) {
   text($("host-name"), ip);
   if (!$("host-dialog").open) $("host-dialog").showModal();
   charts.host ||= chart($("chart-host"), count);
-  await refreshHost();
+  await refreshHost().catch(hostProblem);
+}
+// Said in its window: the page as a whole is well.
+function hostProblem(error) {
+  if (error.status === 401) throw error;
+  text($("host-answer"), error.message);
 }
 async function refreshHost() {
   const ip = state.host;
@@ -259,7 +264,9 @@ async function refreshHost() {
     return [name.replace("_", " "), { value: count(into.pps), kind: "n" }, { value: bits(into.bps), kind: "n" },
       { value: count(from.pps), kind: "n" }, { value: bits(from.bps), kind: "n" }];
   });
-  $("host-events").replaceChildren(...host.events.slice(-20).reverse().map((event) => {
+  // Made anew only when there is another one: focus stays, and no press falls between two of a button.
+  const told = host.events.slice(-20).map((event) => event.number).join();
+  if ($("host-events").dataset.told !== ip + told) $("host-events").replaceChildren(...host.events.slice(-20).reverse().map((event) => {
     const line = element("li", undefined, { className: event.kind });
     line.append(element("time", clock(event.unix)), event.text);
     if (event.kind === "attack_details") {
@@ -267,6 +274,7 @@ async function refreshHost() {
     }
     return line;
   }));
+  $("host-events").dataset.told = ip + told;
   const packets = host.events.filter((event) => event.packets).at(-1);
   text($("host-packets"), packets ? packets.packets.join("\n") : "");
   $("host-ban").hidden = host.banned;
@@ -336,7 +344,7 @@ async function refresh() {
       ask(`api/v1/events?after=${state.lastEvent}`).then(showEvents),
       ask("api/v1/health").then(showHealth), ask("api/v1/networks").then(showNetworks),
       ask("api/v1/origins").then(showOrigins),
-      ask(chartPath).then(draw), $("host-dialog").open ? refreshHost() : null,
+      ask(chartPath).then(draw), $("host-dialog").open ? refreshHost().catch(hostProblem) : null,
     ]);
     state.failures = 0;
     const silence = performance.now() - state.told;
