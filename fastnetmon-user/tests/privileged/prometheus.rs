@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use xtask::document::Document;
 use xtask::lab::{Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
@@ -33,8 +34,9 @@ struct Prometheus<'a> {
 
 impl<'a> Prometheus<'a> {
     fn start(lab: &'a Lab, folder: &Folder) -> Self {
-        let block = TEXT.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
-        let settings = format!("global:\n  scrape_interval: 1s\n{}", block.expect("a block"));
+        let text = Document::named(&xtask::root(), "docs/metrics.md").unwrap();
+        let block = text.blocks.iter().find(|block| block.language == "yaml").expect("a block");
+        let settings = format!("global:\n  scrape_interval: 1s\n{}", block.text);
         let settings = folder.write("prometheus.yml", &settings);
         let log = std::fs::File::create(folder.path("prometheus.log")).unwrap();
         let server = lab
