@@ -64,19 +64,22 @@ fn make(root: &Path, scope: Scope) -> anyhow::Result<Packages> {
     let mut packages = Packages::default();
     if scope == Scope::All {
         let binary = reproducible(root, &Linkage::Dynamic)?;
-        let bill = tools::bill_of_materials(root, &out, epoch)?;
+        let bill = tools::bill_of_materials(root, &out, &[], epoch)?;
         let stage = stage::lay_out(root, &out.join("stage"), &binary, &bill)?;
         packages.deb = Some(tools::deb(root, &out, &stage, epoch)?);
-        packages.rpm = Some(tools::rpm(root, &out, &stage, epoch)?);
     }
     let binary = reproducible(root, &Linkage::Static)?;
     packages.tarball = pack_static(root, &out, &binary, epoch)?;
+    if scope == Scope::All {
+        // Of the libraries we link, Red Hat's family has other versions under other names.
+        packages.rpm = Some(tools::rpm(root, &out, epoch)?);
+    }
     Ok(packages)
 }
 
 /// Packs the static binary.
 fn pack_static(root: &Path, out: &Path, binary: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
-    let bill = tools::bill_of_materials(root, out, epoch)?;
+    let bill = tools::bill_of_materials(root, out, &STATIC_FEATURES, epoch)?;
     let stage = stage::lay_out(root, &out.join("stage-static"), binary, &bill)?;
     tools::tarball(out, &stage, epoch)
 }

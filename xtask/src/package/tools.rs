@@ -44,11 +44,17 @@ pub(crate) fn tool(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// What the agent is made of, as `CycloneDX`.
-pub(super) fn bill_of_materials(root: &Path, out: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+/// What the agent with these features is made of, as `CycloneDX`.
+pub(super) fn bill_of_materials(
+    root: &Path,
+    out: &Path,
+    features: &[&str],
+    epoch: u64,
+) -> anyhow::Result<PathBuf> {
     let made = root.join("fastnetmon-user/fastnetmon.cdx.json");
     let mut command = started(&tool("cargo-cyclonedx")?, root, epoch);
     command.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--quiet"]);
+    command.args(features);
     command.args(["--override-filename", "fastnetmon.cdx", "--manifest-path"]);
     command.arg(root.join("fastnetmon-user/Cargo.toml"));
     process::run(&mut command)?;
@@ -75,8 +81,8 @@ pub(super) fn deb(root: &Path, out: &Path, stage: &Path, epoch: u64) -> anyhow::
     Ok(package)
 }
 
-/// The package of Red Hat's family.
-pub(super) fn rpm(root: &Path, out: &Path, _stage: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+/// The package of Red Hat's family, of what the tarball has.
+pub(super) fn rpm(root: &Path, out: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let package = out.join(format!("fastnetmon-{VERSION}-1.x86_64.rpm"));
     remove_old(&package)?;
     let mut command = started(&tool("cargo-generate-rpm")?, root, epoch);

@@ -45,19 +45,16 @@ pub(crate) fn run(root: &Path, packages: &Packages) -> anyhow::Result<()> {
     }
     if let Some(rpm) = &packages.rpm {
         let root = Root::new(&out.join("root-rpm"), &smallest_system(&out)?)?;
-        // What the package needs of its system, and what its scripts call.
+        // What its scripts call; its program needs nothing.
         process::run(root.command("apt-get").args([
             "install",
             "--yes",
             "--quiet",
             "--no-install-recommends",
-            "libelf1",
-            "zlib1g",
-            "libpcap0.8",
             "systemd-standalone-sysusers",
             "systemd-standalone-tmpfiles",
         ]))?;
-        // Debian's libraries are no packages to rpm; that they are there is seen when it starts.
+        // Debian's shell is no package to rpm.
         let by_rpm = || {
             let mut rpm = Command::new("rpm");
             rpm.arg("--root").arg(&root.path);
