@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};
 use serde_json::Value;
 use xtask::lab::Lab;
@@ -310,7 +311,11 @@ fn reading<T>(lab: &Lab, work: impl FnOnce() -> T) -> anyhow::Result<(T, u64)> {
 fn prefer(pid: u32) -> anyhow::Result<()> {
     for task in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))? {
         let thread = task?.file_name().to_string_lossy().parse()?;
-        setpriority_process(Pid::from_raw(thread), -20).context("cannot go before others")?;
+        match setpriority_process(Pid::from_raw(thread), -20) {
+            // One that has ended meanwhile is in nobody's way.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error).context("cannot go before others"),
+        }
     }
     Ok(())
 }

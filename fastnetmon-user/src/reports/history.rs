@@ -89,27 +89,38 @@ impl History {
                 series.push(point(incoming, outgoing), Depth::Hour);
             }
         }
-        for host in report.loudest(1, HOSTS) {
-            self.take_host(host, unix, report.span);
-        }
+        self.take_hosts(report, unix);
         self.hosts.retain(|_, series| !series.is_over(unix));
         self.networks.retain(|prefix, series| {
             !series.is_silent() || report.networks.iter().any(|load| load.prefix == *prefix)
         });
     }
 
-    fn take_host(&mut self, host: &HostLoad, unix: u64, span: Duration) {
-        if self.hosts.len() >= HOSTS && !self.hosts.contains_key(&host.address) {
-            // The one that was quiet the longest goes, if it was not heard just now.
-            let oldest = self.hosts.iter().min_by_key(|(_, series)| series.last().unix);
-            let Some((&oldest, _)) = oldest.filter(|(_, series)| series.last().unix < unix) else {
-                return;
-            };
-            self.hosts.remove(&oldest);
+    fn take_hosts(&mut self, report: &Report, unix: u64) {
+        let point = |host: &HostLoad| {
+            let [incoming, outgoing] = Direction::BOTH.map(|direction| host.total(direction));
+            point(unix, report.span, incoming, outgoing)
+        };
+        let mut others = Vec::new();
+        for host in report.loudest(1, HOSTS) {
+            match self.hosts.get_mut(&host.address) {
+                Some(series) => series.push(point(host), Depth::FiveMinutes),
+                None => others.push(host),
+            }
         }
-        let [incoming, outgoing] = Direction::BOTH.map(|direction| host.total(direction));
-        let series = self.hosts.entry(host.address).or_default();
-        series.push(point(unix, span, incoming, outgoing), Depth::FiveMinutes);
+        // Those that were quiet the longest make room for others, and none that was heard just now.
+        let quiet = self.hosts.iter().map(|(&address, series)| (series.last().unix, address));
+        let mut quiet: Vec<_> = quiet.filter(|&(heard, _)| heard < unix).collect();
+        quiet.sort_unstable();
+        let mut quiet = quiet.into_iter();
+        for host in others {
+            if self.hosts.len() >= HOSTS {
+                let Some((_, address)) = quiet.next() else { break };
+                self.hosts.remove(&address);
+            }
+            let series = self.hosts.entry(host.address).or_default();
+            series.push(point(host), Depth::FiveMinutes);
+        }
     }
 
     /// The whole.
