@@ -19,7 +19,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::actions::{Action, ActionError, Errand, Sort, event, report};
+use crate::actions::{Action, ActionError, Errand, Sort, event, report, unwritten::unwritten};
 use crate::origins::Origins;
 use crate::verdicts::Verdict;
 
@@ -218,18 +218,8 @@ impl Action for LogFile {
     }
 
     fn carry_out(&mut self, errand: &Errand, _: Duration) -> Result<(), ActionError> {
-        self.write(errand).map_err(|error| {
-            let folder = self.folder.display();
-            let remedy = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "make room there, or keep fewer (`keep` in `[attack_log]`)"
-                }
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    "let the agent write there, or name another `folder` in `[attack_log]`"
-                }
-                _ => "name another `folder` in `[attack_log]`, or set `enabled = false`",
-            };
-            ActionError::Retry { reason: format!("`{folder}`: {error}; {remedy}") }
+        self.write(errand).map_err(|error| ActionError::Retry {
+            reason: unwritten(&self.folder, &error, "attack_log", ("fewer", "keep")),
         })
     }
 }

@@ -19,6 +19,7 @@ mod report;
 mod script;
 mod settings;
 mod trusted;
+mod unwritten;
 mod webhook;
 mod xdp_drop;
 

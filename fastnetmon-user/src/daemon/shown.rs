@@ -132,22 +132,18 @@ fn shown_origins(summary: &Summary) -> control::Origins {
         systems: remotes
             .systems
             .iter()
-            .map(|one| control::System {
-                asn: one.asn,
-                name: one.name.clone(),
-                samples: one.packets,
-                pps: summary.per_second(one.packets),
-                bps: summary.per_second(one.bytes.saturating_mul(8)),
+            .map(|one| {
+                let (pps, bps) = summary.speed(one.packets, one.bytes);
+                let (asn, name) = (one.asn, one.name.clone());
+                control::System { asn, name, samples: one.packets, pps, bps }
             })
             .collect(),
         countries: remotes
             .countries
             .iter()
-            .map(|one| control::Country {
-                country: one.country.clone(),
-                samples: one.packets,
-                pps: summary.per_second(one.packets),
-                bps: summary.per_second(one.bytes.saturating_mul(8)),
+            .map(|one| {
+                let (pps, bps) = summary.speed(one.packets, one.bytes);
+                control::Country { country: one.country.clone(), samples: one.packets, pps, bps }
             })
             .collect(),
     };

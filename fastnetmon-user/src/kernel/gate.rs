@@ -15,7 +15,7 @@ use fastnetmon_common::gate::{
     RATE_WINDOW, RULE_WORDS, SOURCE_PORT_SHIFT, TARGET_PORT_SHIFT, UNTIL, rate_window,
 };
 
-use crate::model::{Direction, HostId, Moment, Signature};
+use crate::model::{Direction, HostId, Moment, Signature, high64, low64};
 use crate::tables::{Flags, Mapping};
 
 /// What the programs of an uplink may drop.
@@ -203,12 +203,12 @@ fn words(rule: &Rule) -> [u64; RULE_WORDS] {
         (UNTIL, until),
         (CONDITIONS, conditions),
         (LENGTHS, lengths),
-        (PREFIX, upper(prefix)),
-        (PREFIX + 1, lower(prefix)),
-        (MASK, upper(mask)),
-        (MASK + 1, lower(mask)),
-        (HOST, upper(host)),
-        (HOST + 1, lower(host)),
+        (PREFIX, high64(prefix)),
+        (PREFIX + 1, low64(prefix)),
+        (MASK, high64(mask)),
+        (MASK + 1, low64(mask)),
+        (HOST, high64(host)),
+        (HOST + 1, low64(host)),
         (RATE_WINDOW, window),
         (ALLOWED, u64::from(allowed)),
     ] {
@@ -225,15 +225,6 @@ fn number_of(address: IpAddr) -> u128 {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address),
     }
-}
-
-const fn upper(number: u128) -> u64 {
-    (number >> 64) as u64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-const fn lower(number: u128) -> u64 {
-    number as u64
 }
 
 #[cfg(test)]

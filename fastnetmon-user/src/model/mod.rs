@@ -4,6 +4,7 @@
 
 mod caught;
 mod counts;
+mod halves;
 mod host;
 mod moment;
 mod remotes;
@@ -14,6 +15,7 @@ pub use fastnetmon_common::class::{Class, Direction, Sides, Unparsed};
 
 pub use self::caught::{Caught, Raw, Starts};
 pub use self::counts::{Counts, Load, Loads, PerSecond, Tally};
+pub use self::halves::{high64, low64};
 pub use self::host::{HostId, Prefix, PrefixError};
 pub use self::moment::{Moment, Wall};
 pub use self::remotes::{CountryShare, Remotes, SystemShare};

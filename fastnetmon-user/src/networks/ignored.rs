@@ -15,7 +15,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::Prefix;
+use crate::model::{Prefix, high64, low64};
 
 /// One rule: packets for which all of it holds are not counted.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -285,11 +285,11 @@ fn words(rule: &IgnoreRule) -> IgnoreWords {
     }
     let mut words = [0; RULE_WORDS];
     for (at, word) in [
-        (SOURCE, upper(address)),
-        (SOURCE + 1, lower(address)),
+        (SOURCE, high64(address)),
+        (SOURCE + 1, low64(address)),
         (KINDS, kinds),
-        (SOURCE + MASKS, upper(bits)),
-        (SOURCE + 1 + MASKS, lower(bits)),
+        (SOURCE + MASKS, high64(bits)),
+        (SOURCE + 1 + MASKS, low64(bits)),
         (KINDS + MASKS, mask),
     ] {
         if let Some(place) = words.get_mut(at) {
@@ -297,15 +297,6 @@ fn words(rule: &IgnoreRule) -> IgnoreWords {
         }
     }
     words
-}
-
-const fn upper(number: u128) -> u64 {
-    (number >> 64) as u64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-const fn lower(number: u128) -> u64 {
-    number as u64
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fastnetmon_common::directory::{BUCKET_KEYS, mix};
 
-use crate::model::Moment;
+use crate::model::{Moment, high64, low64};
 use crate::tables::Cell;
 
 /// How long a host must not have moved before its line is lent to another, and how long a line or
@@ -363,15 +363,6 @@ impl Residents {
             *place = tenant;
         }
     }
-}
-
-const fn high64(address: u128) -> u64 {
-    (address >> 64) as u64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-const fn low64(address: u128) -> u64 {
-    address as u64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]

@@ -53,10 +53,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// What so many samples stand for, a second.
-    pub fn per_second(&self, samples: u64) -> u64 {
+    /// What samples of so many packets and bytes stand for: packets and bits a second.
+    pub fn speed(&self, packets: u64, bytes: u64) -> (u64, u64) {
         let millis = u64::try_from(self.span.as_millis()).unwrap_or(u64::MAX).max(1);
-        samples.saturating_mul(u64::from(self.every)).saturating_mul(1000) / millis
+        let per_second = |samples: u64| {
+            samples.saturating_mul(u64::from(self.every)).saturating_mul(1000) / millis
+        };
+        (per_second(packets), per_second(bytes.saturating_mul(8)))
     }
 }
 
@@ -135,14 +138,14 @@ mod tests {
         let summary = recent.summary(at(60));
         let [first] = &summary.incoming.systems[..] else { panic!("{summary:?}") };
         assert_eq!((first.asn, first.packets, first.bytes), (64_500, 300, 150_000));
-        assert_eq!(summary.per_second(first.packets), 5000);
+        assert_eq!(summary.speed(first.packets, 0), (5000, 0));
         assert_eq!(summary.outgoing.systems[0].asn, 64_501);
         for second in 61..=130 {
             recent.add(at(second), &[sample(Direction::Incoming, [198, 51, 100, 7])], &atlas);
         }
         let summary = recent.summary(at(130));
         let [only] = &summary.incoming.systems[..] else { panic!("{summary:?}") };
-        assert_eq!((only.asn, summary.per_second(only.packets)), (64_501, 1000));
+        assert_eq!((only.asn, summary.speed(only.packets, 0)), (64_501, (1000, 0)));
         assert!(summary.outgoing.systems.is_empty() && summary.span <= Duration::from_mins(1));
     }
 }

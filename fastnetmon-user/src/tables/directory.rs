@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use fastnetmon_common::directory::{FLAGGED, INDEX, NODE, OVERFLOWN, PROFILE_SHIFT, PROFILES};
 
+use crate::model::{high64, low64};
 use crate::tables::Mapping;
 
 /// Where an entry stands.
@@ -173,13 +174,4 @@ impl Directory {
 const fn high16(address: u32) -> u16 {
     let [first, second, _, _] = address.to_be_bytes();
     u16::from_be_bytes([first, second])
-}
-
-const fn high64(address: u128) -> u64 {
-    (address >> 64) as u64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-const fn low64(address: u128) -> u64 {
-    address as u64
 }

@@ -40,16 +40,18 @@ impl Lines {
         self.slots
     }
 
-    /// All rows of a direction.
+    /// All rows of a direction, to read many slots of.
     pub fn rows(&self, direction: Direction) -> Rows<'_> {
+        Rows(self.each_row(direction).collect())
+    }
+
+    fn each_row(&self, direction: Direction) -> impl Iterator<Item = &Row> {
         let words = self.mapping.words();
-        let rows = 0..self.writers.get() as usize;
-        let row = |row: usize| {
+        (0..self.writers.get() as usize).map(move |row| {
             let first = (row * 2 + direction as usize) * self.slots as usize;
             let words = words.get(first * WORDS..(first + self.slots as usize) * WORDS);
             words.unwrap_or_default().as_chunks().0
-        };
-        Rows(rows.map(row).collect())
+        })
     }
 
     /// Takes the marks of a direction back. What is added from now on sets them anew, and what was
@@ -66,13 +68,16 @@ impl Lines {
 
     /// One slot, summed over all rows; zeros for a slot beyond the last one.
     pub fn sum(&self, direction: Direction, slot: u32) -> LineWords {
-        self.rows(direction).sum(slot)
+        sum(self.each_row(direction), slot)
     }
 }
 
+/// The lines of one writer in one direction, by slot.
+type Row = [[AtomicU64; WORDS]];
+
 /// The rows of one direction, one for each writer.
 #[derive(Debug)]
-pub struct Rows<'a>(Vec<&'a [[AtomicU64; WORDS]]>);
+pub struct Rows<'a>(Vec<&'a Row>);
 
 impl Rows<'_> {
     /// Has these slots of all rows on their way from memory together. A sum is dozens of
@@ -89,14 +94,20 @@ impl Rows<'_> {
     /// One slot, summed over all rows; zeros for a slot beyond the last one.
     #[inline]
     pub fn sum(&self, slot: u32) -> LineWords {
-        let mut sum: LineWords = [0; WORDS];
-        for line in self.0.iter().filter_map(|row| row.get(slot as usize)) {
-            for (sum, word) in sum.iter_mut().zip(line) {
-                *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
-            }
-        }
-        sum
+        sum(self.0.iter().copied(), slot)
     }
+}
+
+#[expect(single_use_lifetimes, reason = "a lifetime within `impl Trait` must have a name")]
+#[inline]
+fn sum<'rows>(rows: impl Iterator<Item = &'rows Row>, slot: u32) -> LineWords {
+    let mut sum: LineWords = [0; WORDS];
+    for line in rows.filter_map(|row| row.get(slot as usize)) {
+        for (sum, word) in sum.iter_mut().zip(line) {
+            *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
+        }
+    }
+    sum
 }
 
 fn take(mark: &AtomicU8) -> bool {

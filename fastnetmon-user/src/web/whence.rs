@@ -96,15 +96,12 @@ impl Origins {
 
 impl Loudest {
     fn of(counted: &Counted, summary: &Summary) -> Self {
-        let speed = |packets: u64, bytes: u64| {
-            (summary.per_second(packets), summary.per_second(bytes.saturating_mul(8)))
-        };
         let system = |one: &SystemShare| {
-            let (pps, bps) = speed(one.packets, one.bytes);
+            let (pps, bps) = summary.speed(one.packets, one.bytes);
             SystemSpeed { asn: one.asn, name: one.name.clone(), samples: one.packets, pps, bps }
         };
         let country = |one: &CountryShare| {
-            let (pps, bps) = speed(one.packets, one.bytes);
+            let (pps, bps) = summary.speed(one.packets, one.bytes);
             CountrySpeed { country: one.country.clone(), samples: one.packets, pps, bps }
         };
         Self {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 pub use self::settings::{Most, Settings};
+use crate::actions::unwritten::unwritten;
 use crate::model::{Caught, Raw, Wall};
 use crate::verdicts::{Ban, BanId};
 
@@ -119,18 +120,8 @@ impl PacketFolder {
     /// # Errors
     /// When that cannot be, with the place and the remedy.
     pub fn write(&mut self, attack: &Attack<'_>) -> Result<u64, String> {
-        self.try_to(attack).map_err(|error| {
-            let remedy = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "make room there, or keep less (`keep_mb` in `[packets]`)"
-                }
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    "let the agent write there, or name another `folder` in `[packets]`"
-                }
-                _ => "name another `folder` in `[packets]`, or set `enabled = false`",
-            };
-            format!("`{}`: {error}; {remedy}", self.folder.display())
-        })
+        self.try_to(attack)
+            .map_err(|error| unwritten(&self.folder, &error, "packets", ("less", "keep_mb")))
     }
 
     fn try_to(&mut self, attack: &Attack<'_>) -> io::Result<u64> {
