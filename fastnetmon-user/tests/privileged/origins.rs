@@ -1,19 +1,24 @@
 //! Whence packets come, told by an agent that counts real ones.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
-use xtask::lab::{GUARDED, Lab};
+use xtask::lab::Lab;
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Folder, wait};
 use crate::mmdb::{Make, country, geolite, ipinfo};
 use crate::web::House;
 
+/// A guarded host that is not there: unlike the lab's own address it answers nothing, so that not
+/// one packet leaves.
+const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+
 /// Three quarters of the flood from one network, a quarter from another.
 fn flood(lab: &Lab, packets: u64) {
     let from =
-        |last: u8, other: u8| Frame::udp([203, 0, other, last], GUARDED, 40_000, 4444).payload(18);
+        |last: u8, other: u8| Frame::udp([203, 0, other, last], VICTIM, 40_000, 4444).payload(18);
     let flood = Pool::new([from(1, 113), from(2, 113), from(3, 113), from(4, 114)]);
     lab.sender_outside().unwrap().send(&flood, packets, Pace::Pps(60_000)).unwrap();
 }
@@ -52,7 +57,7 @@ fn an_attack_has_systems_and_countries_and_a_changed_database_is_read() {
     assert!((65..=85).contains(&share), "of a hundred packets: {remotes}");
     assert_eq!(remotes["packets"], 100, "{remotes}");
     assert!(remotes["text"].as_str().unwrap().starts_with("AS64500 Example Net "), "{remotes}");
-    let host = client.get(&format!("/api/v1/hosts/{GUARDED}")).json();
+    let host = client.get(&format!("/api/v1/hosts/{VICTIM}")).json();
     assert_eq!(host["remotes"], *remotes);
 
     // The whole, from samples: 45,000 of 60,000 packets a second.
