@@ -50,6 +50,8 @@ pub mod map {
     pub const BUCKETS: &str = "BUCKETS";
     /// The counter table.
     pub const LINES: &str = "LINES";
+    /// Additions that wait, a queue a CPU: see [`waiting`](super::waiting).
+    pub const WAITING: &str = "WAITING";
     /// One flag word a slot.
     pub const FLAGS: &str = "FLAGS";
     /// Rules of what is dropped, see [`gate`](crate::gate).
@@ -82,6 +84,23 @@ pub mod roots {
     pub const ROOT: usize = 65_536 * 4;
 }
 
+/// What stands in a queue of [`map::WAITING`]: a word of state, and from the second line on the
+/// additions, four words each.
+pub mod waiting {
+    /// Once so many wait, the next packet has them made first.
+    pub const ENOUGH: u64 = 8;
+    /// What one packet adds at most: to both ends, its own and those of what it carries.
+    pub const OF_A_PACKET: u64 = 4;
+    /// Room in a queue; one less than it is a mask.
+    pub const ROOM: usize = 16;
+    /// Bits of the state that say how many wait; the others number the queue's emptyings.
+    pub const NUMBER: u64 = ROOM as u64 - 1;
+    /// Words of a queue.
+    pub const WORDS: usize = 8 + 4 * ROOM;
+
+    const _: () = assert!(ENOUGH - 1 + OF_A_PACKET < ROOM as u64);
+}
+
 /// Names of the programs in the object.
 pub mod program {
     /// XDP on a port towards the world: what arrives, for its destination.
@@ -90,6 +109,8 @@ pub mod program {
     pub const XDP_MIRROR: &str = "xdp_mirror";
     /// Classifier on the way out of an uplink: what leaves, for its source.
     pub const TC_EGRESS: &str = "tc_egress";
+    /// Makes the additions that wait on the CPU it is run on. Never attached: the agent runs it.
+    pub const MAKE_UP: &str = "make_up";
     /// Returns [`ABI_VERSION`](crate::ABI_VERSION) as the object was built with it.
     pub const ABI: &str = "abi";
     /// Returns the low half of the kernel's jiffies: run twice, it tells how fast they go.
@@ -115,6 +136,8 @@ pub mod global {
     pub const IGNORING: &str = "IGNORING";
     /// 1: the kernel has `bpf_xdp_load_bytes` (Linux 5.18).
     pub const LOAD_BYTES: &str = "LOAD_BYTES";
+    /// 1: additions wait for each other, see [`waiting`](super::waiting).
+    pub const PUTS_OFF: &str = "PUTS_OFF";
     /// Seed of the hash of the buckets.
     pub const SEED: &str = "SEED";
 }

@@ -45,7 +45,7 @@ pub struct Found {
     pub slot: u32,
     /// The entry that led there; 0: not ours.
     pub entry: u32,
-    /// IPv6: the prefix is ours, the host has no line of its own yet.
+    /// IPv6: the prefix is ours, and the host has no line of its own yet, or was not looked for yet.
     pub stranger: bool,
 }
 
@@ -92,10 +92,14 @@ pub fn find4<T: Tables>(tables: &T, address: u32) -> Found {
 /// Looks an IPv6 address up.
 #[inline(always)]
 pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
+    let entry = leaf6(tables, address);
+    if entry == 0 { Found::NOBODY } else { seek6(tables, address, entry) }
+}
+
+/// The entry of the prefix an IPv6 address is in; 0: not ours.
+#[inline(always)]
+pub fn leaf6<T: Tables>(tables: &T, address: [u64; 2]) -> u32 {
     let mut entry = tables.t6(low32(address[0] >> 48));
-    if entry == 0 {
-        return Found::NOBODY;
-    }
     // Written out, as far as prefixes are given out: a loop would carry its count.
     let rest = address[0] << 16;
     if entry & NODE != 0 {
@@ -113,15 +117,13 @@ pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
             }
         }
     }
-    if entry == 0 {
-        return Found::NOBODY;
-    }
-    let hash = mix(address, tables.seed());
-    let (mut slot, overflown) = probe(tables, low32(hash), address);
-    // One bucket for nearly all hosts, known or not: a second one is another line of memory.
-    if slot == 0 && overflown {
-        (slot, _) = probe(tables, low32(hash >> 32), address);
-    }
+    entry
+}
+
+/// The host an IPv6 address belongs to, within the prefix of this entry.
+#[inline(always)]
+pub fn seek6<T: Tables>(tables: &T, address: [u64; 2], entry: u32) -> Found {
+    let slot = resident(tables, address);
     if slot != 0 {
         return Found { slot, entry, stranger: false };
     }
@@ -130,6 +132,15 @@ pub fn find6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
         return Found::NOBODY;
     }
     Found { slot: own, entry, stranger: true }
+}
+
+/// The slot of an IPv6 host that has a line of its own; 0: it has none.
+#[inline(always)]
+pub fn resident<T: Tables>(tables: &T, address: [u64; 2]) -> u32 {
+    let hash = mix(address, tables.seed());
+    let (slot, overflown) = probe(tables, low32(hash), address);
+    // One bucket for nearly all hosts, known or not: a second one is another line of memory.
+    if slot == 0 && overflown { probe(tables, low32(hash >> 32), address).0 } else { slot }
 }
 
 /// One step of 8 bits: the upper ones of `rest`.

@@ -17,7 +17,7 @@
 //! totals are made of.
 
 use crate::class::{Class, Direction, Sides, Unparsed};
-use crate::directory::{Found, find4, find6};
+use crate::directory::{FLAGGED, Found, INDEX, find4, leaf6, mix, resident, seek6};
 use crate::parse::{Ends, Family, Packet, Payload};
 
 /// Where the packets begin in a counting word.
@@ -105,8 +105,15 @@ pub trait Tables {
     fn bucket(&self, hash: u32) -> Option<Self::Line>;
     /// What the hash of the buckets is seeded with.
     fn seed(&self) -> u64;
+    /// Number of this writer's line, for [`Tables::line_at`].
+    fn place(&self, direction: Direction, slot: u32) -> u32;
+    /// The line of this number.
+    fn line_at(&self, place: u32) -> Option<Self::Line>;
     /// This writer's line.
-    fn line(&self, direction: Direction, slot: u32) -> Option<Self::Line>;
+    #[inline(always)]
+    fn line(&self, direction: Direction, slot: u32) -> Option<Self::Line> {
+        self.line_at(self.place(direction, slot))
+    }
     /// What this writer notes down for itself from packet to packet. Nobody else reads it.
     fn notes(&self) -> Option<Self::Line>;
     /// Something was added to this slot: sets the mark of its neighbourhood, where it is not set
@@ -129,11 +136,38 @@ pub trait Tables {
     fn all_if_zero(&self, word: u64) -> u64 {
         if word == 0 { u64::MAX } else { 0 }
     }
+    /// Whether additions wait for each other: then [`Tables::put_off`] takes them.
+    #[inline(always)]
+    fn puts_off(&self) -> bool {
+        false
+    }
+    /// Takes an addition that is to be made later, in the steps of [`Waiting`]. Asked only of tables that say they
+    /// do so.
+    #[inline(always)]
+    fn put_off(&self, _waiting: Waiting) {}
+    /// Has a line on its way from memory.
+    #[inline(always)]
+    fn fetch(&self, _line: Self::Line) {}
     /// A line crossed its limit. Returns whether the hint found room.
     fn hint(&self, direction: Direction, slot: u32, window: u64) -> bool;
     /// An IPv6 host of ours has no line of its own. Returns whether the word found room.
     fn stranger(&self, direction: Direction, address: [u64; 2], prefix: u32) -> bool;
 }
+
+/// An addition to one host's line that waits for others: made together, their lines come from memory
+/// together, where each by itself would be waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    /// What is added, as in a counting word.
+    pub amount: u64,
+    /// To what: slot (32) | profile (7) | class (3) | direction (1) | `SOUGHT` (1).
+    pub whose: u64,
+    /// The address of a host that is `SOUGHT`; for others the first word is the place of the line.
+    pub address: [u64; 2],
+}
+
+/// Bit of [`Waiting::whose`]: the slot is the prefix's; look for the host in the buckets first.
+const SOUGHT: u64 = 1 << 43;
 
 /// Whose lines a packet was added to, and what it may carry.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +178,14 @@ pub struct Touched {
     pub destination: Found,
     /// What lies behind its IP header.
     pub payload: Payload,
+}
+
+impl Touched {
+    /// Has one of the hosts, or a neighbour of theirs, a flag word that says something?
+    #[inline(always)]
+    pub const fn is_flagged(&self) -> bool {
+        (self.source.entry | self.destination.entry) & FLAGGED != 0
+    }
 }
 
 /// A counting word that adds so much.
@@ -201,19 +243,27 @@ pub fn count<T: Tables>(
         let destination = find4(tables, low32(dst[1]));
         (find4(tables, low32(src[1])), destination)
     } else {
-        let destination = find6(tables, dst);
-        let source = find6(tables, src);
-        if sides.destination() {
-            tell(tables, Direction::Incoming, dst, destination, window);
-        }
-        if sides.source() {
-            tell(tables, Direction::Outgoing, src, source, window);
-        }
-        (source, destination)
+        let destination = locate6(tables, dst);
+        (locate6(tables, src), destination)
     };
     let amount = Amount { word, packets, bytes, window };
-    let (source, destination) = settle(tables, source, destination, sides, seen, amount);
+    let ends = [(source, src), (destination, dst)];
+    let (source, destination) = settle(tables, ends, sides, seen, amount);
     Touched { source, destination, payload }
+}
+
+/// Looks an IPv6 address up, or leaves that to [`Waiting::sought`] where nobody has to know at once.
+#[inline(always)]
+fn locate6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
+    let entry = leaf6(tables, address);
+    if entry == 0 {
+        return Found::NOBODY;
+    }
+    let own = entry & INDEX;
+    if tables.puts_off() && own != 0 && entry & FLAGGED == 0 && !is_sparse_due(tables) {
+        return Found { slot: own, entry, stranger: true };
+    }
+    seek6(tables, address, entry)
 }
 
 /// What counting needs to know of a packet.
@@ -276,12 +326,19 @@ impl Amount {
     }
 }
 
+/// Whose line it is.
+#[derive(Clone, Copy)]
+struct Host {
+    direction: Direction,
+    slot: u32,
+    profile: u32,
+}
+
 /// Adds to the lines of the ends that are counted here, and to the house's. Returns the former.
 #[inline(always)]
 fn settle<T: Tables>(
     tables: &T,
-    source: Found,
-    destination: Found,
+    [(source, src), (destination, dst)]: [(Found, [u64; 2]); 2],
     sides: Sides,
     seen: Direction,
     amount: Amount,
@@ -289,10 +346,10 @@ fn settle<T: Tables>(
     let counted_source = if sides.source() { source } else { Found::NOBODY };
     let counted_destination = if sides.destination() { destination } else { Found::NOBODY };
     if counted_destination.is_ours() {
-        add(tables, Direction::Incoming, counted_destination, amount);
+        credit(tables, Direction::Incoming, counted_destination, dst, amount);
     }
     if counted_source.is_ours() {
-        add(tables, Direction::Outgoing, counted_source, amount);
+        credit(tables, Direction::Outgoing, counted_source, src, amount);
     }
     if !counted_source.is_ours() && !counted_destination.is_ours() {
         house(tables, seen, OTHER, amount.word, amount.packed());
@@ -301,6 +358,96 @@ fn settle<T: Tables>(
         house(tables, seen, line, amount.word, amount.packed());
     }
     (counted_source, counted_destination)
+}
+
+/// Adds to a host's line, now or later.
+#[inline(always)]
+fn credit<T: Tables>(
+    tables: &T,
+    direction: Direction,
+    found: Found,
+    address: [u64; 2],
+    amount: Amount,
+) {
+    if tables.puts_off() {
+        let whose = u64::from(found.slot)
+            | (u64::from(found.profile()) << 32)
+            | ((amount.word & 7) << 39)
+            | ((direction as u64) << 42);
+        let (whose, address) = if found.stranger {
+            (whose | SOUGHT, address)
+        } else {
+            (whose, [tables.place(direction, found.slot).into(), 0])
+        };
+        tables.put_off(Waiting { amount: amount.packed(), whose, address });
+        return;
+    }
+    if found.stranger {
+        tell(tables, direction, address, found.slot, amount.window);
+    }
+    if let Some(line) = tables.line(direction, found.slot) {
+        add(tables, line, Host { direction, slot: found.slot, profile: found.profile() }, amount);
+    }
+}
+
+impl Waiting {
+    #[inline(always)]
+    const fn direction(self) -> Direction {
+        if self.whose & (1 << 42) == 0 { Direction::Incoming } else { Direction::Outgoing }
+    }
+
+    /// Is it still to be found out whose line it is?
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_sought(self) -> bool {
+        self.whose & SOUGHT != 0
+    }
+
+    /// First of four steps, each done for all that wait before the next one: has the memory on its
+    /// way that is looked at next.
+    ///
+    /// A step that looks at memory is never one that asks for more: no processor looks ahead over so
+    /// many instructions.
+    #[inline(always)]
+    pub fn fetch<T: Tables>(self, tables: &T) {
+        let line = if self.is_sought() {
+            tables.bucket(low32(mix(self.address, tables.seed())))
+        } else {
+            tables.line_at(low32(self.address[0]))
+        };
+        if let Some(line) = line {
+            tables.fetch(line);
+        }
+    }
+
+    /// Second step, of those that are sought: finds the line.
+    #[inline(always)]
+    #[must_use]
+    pub fn sought<T: Tables>(self, tables: &T, window: u64) -> Self {
+        let mut slot = resident(tables, self.address);
+        if slot == 0 {
+            slot = low32(self.whose);
+            tell(tables, self.direction(), self.address, slot, window);
+        }
+        let place = tables.place(self.direction(), slot);
+        let whose = ((self.whose & !SOUGHT) >> 32 << 32) | u64::from(slot);
+        Self { whose, address: [place.into(), 0], ..self }
+    }
+
+    /// Last step, after another [`Waiting::fetch`] of those that were sought: adds to the line.
+    #[inline(always)]
+    pub fn add<T: Tables>(self, tables: &T, window: u64) {
+        let Self { amount, whose, address: [place, _] } = self;
+        let Some(line) = tables.line_at(low32(place)) else { return };
+        let (packets, bytes) = (low32(amount >> PACKET_SHIFT), low32(amount));
+        let amount = Amount { word: whose >> 39, packets, bytes, window };
+        let host = Host {
+            direction: self.direction(),
+            slot: low32(whose),
+            profile: low32(whose >> 32) & 127,
+        };
+        add(tables, line, host, amount);
+    }
 }
 
 /// Counts what a packet carries within itself for the hosts it is about. The packet itself is
@@ -317,15 +464,10 @@ pub fn count_inner<T: Tables>(tables: &T, inner: &Packet, packets: u32, sides: S
         if !counted {
             continue;
         }
-        let found = if is_ipv4 {
-            find4(tables, low32(address[1]))
-        } else {
-            let found = find6(tables, address);
-            tell(tables, direction, address, found, window);
-            found
-        };
+        let found =
+            if is_ipv4 { find4(tables, low32(address[1])) } else { locate6(tables, address) };
         if found.is_ours() {
-            add(tables, direction, found, amount);
+            credit(tables, direction, found, address, amount);
             house(tables, direction, TUNNELLED, word, amount.packed());
         }
     }
@@ -351,6 +493,12 @@ pub fn sparse<T: Tables>(tables: &T, every: impl Fn() -> u32) -> bool {
     every != 0
 }
 
+/// Will [`sparse`] keep the next packet it is asked about?
+#[inline(always)]
+fn is_sparse_due<T: Tables>(tables: &T) -> bool {
+    tables.notes().is_none_or(|notes| notes.get(COUNTDOWN) == 0)
+}
+
 /// Counts an event of the house itself, such as a sample that found no room.
 #[inline(always)]
 pub fn lost<T: Tables>(tables: &T, slot: u32) {
@@ -366,14 +514,11 @@ fn house<T: Tables>(tables: &T, seen: Direction, slot: u32, word: u64, amount: u
 
 /// Tells of an IPv6 host without a line, at most so many times a window.
 #[inline(always)]
-fn tell<T: Tables>(tables: &T, direction: Direction, address: [u64; 2], found: Found, window: u64) {
-    if !found.stranger {
-        return;
-    }
+fn tell<T: Tables>(tables: &T, direction: Direction, address: [u64; 2], own: u32, window: u64) {
     let Some(notes) = tables.notes() else { return };
     let old = notes.get(STRANGERS_TOLD);
     let already = if old >> EPOCH_SHIFT == window & 255 { old & 0xffff_ffff } else { 0 };
-    let heard = already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, found.slot);
+    let heard = already < STRANGERS_PER_WINDOW && tables.stranger(direction, address, own);
     notes.set(STRANGERS_TOLD, (window << EPOCH_SHIFT) | (already + u64::from(heard)));
     if !heard {
         lost(tables, STRANGERS_UNTOLD);
@@ -382,9 +527,9 @@ fn tell<T: Tables>(tables: &T, direction: Direction, address: [u64; 2], found: F
 
 /// Adds to one line and raises the hint when the running window passes its limit.
 #[inline(always)]
-fn add<T: Tables>(tables: &T, direction: Direction, found: Found, amount: Amount) {
+fn add<T: Tables>(tables: &T, line: T::Line, host: Host, amount: Amount) {
     let Amount { word, packets, bytes, window } = amount;
-    let Some(line) = tables.line(direction, found.slot) else { return };
+    let Host { direction, slot, profile } = host;
     line.add((word & 7) as usize, amount.packed());
 
     // What the running window held, without its number.
@@ -398,14 +543,14 @@ fn add<T: Tables>(tables: &T, direction: Direction, found: Found, amount: Amount
         new = (packets << 32) | u64::from(low32(old).saturating_add(low32(gain)));
     }
     line.set(WINDOW, new | (window << EPOCH_SHIFT));
-    tables.stir(direction, found.slot);
+    tables.stir(direction, slot);
 
-    let limit = tables.limit(direction, found.profile());
+    let limit = tables.limit(direction, profile);
     // Most packets stay below both limits, and are asked no more.
     if (window_packets(new) >= limit.packets || low32(new) >= limit.bytes16)
         && (crossed(window_packets(old), window_packets(new), limit.packets)
             || crossed(low32(old), low32(new), limit.bytes16))
-        && !tables.hint(direction, found.slot, new | (window << EPOCH_SHIFT))
+        && !tables.hint(direction, slot, new | (window << EPOCH_SHIFT))
     {
         lost(tables, HINTS_LOST);
     }

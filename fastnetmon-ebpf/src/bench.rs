@@ -24,6 +24,7 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, PerCpuHashMap};
 use aya_ebpf::programs::XdpContext;
+use fastnetmon_common::abi::waiting;
 use fastnetmon_common::class::{Direction, Sides};
 use fastnetmon_common::parse::parse_ethernet;
 use fastnetmon_common::table::count;
@@ -172,9 +173,9 @@ pub fn walk4(ctx: XdpContext) -> u32 {
 pub fn ungated4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
     let frame = XdpFrame::new(&ctx);
-    if let Some(kernel) = Kernel::here()
-        && let Ok(packet) = parse_ethernet(&frame)
-    {
+    let Some(kernel) = Kernel::here() else { return XDP_PASS };
+    kernel.make_up(waiting::ENOUGH);
+    if let Ok(packet) = parse_ethernet(&frame) {
         let window = kernel.window;
         let touched = count(&kernel, &packet, 1, packet.bytes, Sides::Destination, window);
         if samples::wanted(&kernel, touched.destination) {

@@ -73,8 +73,7 @@ fn ignores<F: Snapshot>(frame: &F, seen: Direction) -> bool {
     if !matches(&rules, frozen(&IGNORING), &facts) {
         return false;
     }
-    let packet =
-        Packet { headers: (sizes >> 32) as u32, bytes: sizes as u32, ..Packet::NOTHING };
+    let packet = Packet { headers: (sizes >> 32) as u32, bytes: sizes as u32, ..Packet::NOTHING };
     let (packets, bytes) = packet.segmented(frame.segments(&packet));
     count_ignored(&kernel, facts.class(), seen, packets, bytes);
     true

@@ -28,6 +28,7 @@ mod tables;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use fastnetmon_common::abi::waiting;
 use fastnetmon_common::class::{Direction, Sides};
 use fastnetmon_common::parse::{parse_ethernet, parse_inner};
 use fastnetmon_common::table::{Touched, count, count_inner, unparsed};
@@ -108,6 +109,14 @@ pub fn jiffies(_: XdpContext) -> u32 {
     tables::jiffies() as u32
 }
 
+/// Makes the additions that wait on this CPU. Never attached: the agent runs it where a CPU has gone
+/// quiet.
+#[xdp]
+#[inline(always)]
+pub fn make_up(_: XdpContext) -> u32 {
+    Kernel::here().map_or(0, |kernel| kernel.make_up(1))
+}
+
 /// The version of the border this object was built for. Never attached: the loader runs it once.
 #[xdp]
 #[inline(always)]
@@ -125,6 +134,7 @@ fn take<F: Snapshot>(
     socket: impl Fn() -> Option<u32>,
 ) -> Fate {
     let Some(kernel) = Kernel::here() else { return Fate::Pass };
+    kernel.make_up(waiting::ENOUGH);
     match parse_ethernet(frame) {
         Ok(packet) => {
             let (mut packets, bytes) = packet.segmented(frame.segments(&packet));
@@ -139,12 +149,17 @@ fn take<F: Snapshot>(
                     count_inner(&kernel, &inner, packets, sides, kernel.window);
                 }
             }
-            match samples::keep(&kernel, frame, touched, socket) {
-                Some(index) => Fate::Take(index),
-                // Last, so that nothing has to be kept while it is asked.
-                None if gate(&kernel, &touched) => Fate::Drop,
-                None => Fate::Pass,
+            // Nobody is armed or dropped, nearly always: one look at both ends, and that is all.
+            if touched.is_flagged() {
+                return match samples::show(&kernel, frame, touched, socket) {
+                    Some(index) => Fate::Take(index),
+                    // Last, so that nothing has to be kept while it is asked.
+                    None if gate(&kernel, &touched) => Fate::Drop,
+                    None => Fate::Pass,
+                };
             }
+            samples::keep_sparse(&kernel, frame, touched);
+            Fate::Pass
         }
         Err(why) => {
             unparsed(&kernel, why, seen, 1, frame.wire_len());

@@ -6,6 +6,7 @@
 //! | `T2` | 1 KB per /16 in use, and per step below | agent | programs |
 //! | `BUCKETS` | 64 bytes per three IPv6 hosts | agent | programs |
 //! | `LINES` | `rows × 2 × slots` lines | programs | agent |
+//! | `WAITING` | one queue a CPU | programs | agent |
 //! | `FLAGS` | one word a slot | both | both |
 //! | `RULES` | one rule a host that is dropped | agent, what is spent: programs | programs |
 //! | `IGNORES` | one element: 64 rules of what is not counted | agent | programs |
@@ -17,7 +18,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, RingBuf, XskMap};
-use fastnetmon_common::abi::{MOST_SOCKETS, roots};
+use fastnetmon_common::abi::{MOST_SOCKETS, roots, waiting};
 use fastnetmon_common::gate::RULE_WORDS;
 use fastnetmon_common::ignore;
 use fastnetmon_common::table::{Limit, MARKS};
@@ -53,6 +54,17 @@ pub struct Element(pub [u32; 256]);
 #[repr(C, align(64))]
 pub struct Words(pub [u64; 8]);
 
+/// Additions of one CPU that wait for each other: what [`abi::waiting`](fastnetmon_common::abi::waiting)
+/// says of it.
+#[repr(C, align(64))]
+pub struct Queue {
+    pub state: u64,
+    _fill: [u64; 7],
+    pub waiting: [[u64; 4]; waiting::ROOM],
+}
+
+const _: () = assert!(size_of::<Queue>() == waiting::WORDS * 8);
+
 /// A rule of what is dropped: one line that is read, one that is written as well.
 #[repr(C, align(64))]
 pub struct RuleWords(pub [u64; RULE_WORDS]);
@@ -69,6 +81,8 @@ pub static T2: Array<Element> = Array::with_max_entries(1, MMAPABLE);
 pub static BUCKETS: Array<Words> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static LINES: Array<Words> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+pub static WAITING: Array<Queue> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static FLAGS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]

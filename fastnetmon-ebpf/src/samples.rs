@@ -19,55 +19,46 @@ use crate::tables::{Kernel, SPARSE_EVERY, frozen};
 /// `BPF_RB_NO_WAKEUP` (linux/bpf.h): the agent drains sparse samples in its own time.
 const NO_WAKEUP: u64 = 1;
 
-/// Keeps a copy when one is wanted: at most one a packet, an armed host first. Returns the socket
-/// that is to have the packet itself instead, if `socket` names one.
+/// Has a packet of an armed host shown: taken to a socket, which is returned, or copied where there
+/// is none. At most one copy a packet, an armed host first, else the one in N.
 #[inline(always)]
-pub fn keep<F: Snapshot>(
+pub fn show<F: Snapshot>(
     kernel: &Kernel,
     frame: &F,
     touched: Touched,
     socket: impl Fn() -> Option<u32>,
 ) -> Option<u32> {
+    for (host, direction) in
+        [(touched.destination, Direction::Incoming), (touched.source, Direction::Outgoing)]
+    {
+        let flags = armed(host);
+        if flags == 0 {
+            continue;
+        }
+        if flags & FLAG_REDIRECT != 0
+            && let Some(index) = socket()
+        {
+            return Some(index);
+        }
+        copy(kernel, frame, host, direction, true);
+        return None;
+    }
+    keep_sparse(kernel, frame, touched);
+    None
+}
+
+/// Keeps a copy of one packet in N.
+#[inline(always)]
+pub fn keep_sparse<F: Snapshot>(kernel: &Kernel, frame: &F, touched: Touched) {
     let Touched { source, destination, .. } = touched;
     let (host, direction) = if destination.is_ours() {
         (destination, Direction::Incoming)
     } else {
         (source, Direction::Outgoing)
     };
-    // Nobody is armed, nearly always: one look at both, and the packet is passed on.
-    if (destination.entry | source.entry) & FLAGGED != 0 {
-        let flags = armed(destination);
-        if flags != 0 {
-            return show(kernel, frame, destination, Direction::Incoming, flags, socket);
-        }
-        let flags = armed(source);
-        if flags != 0 {
-            return show(kernel, frame, source, Direction::Outgoing, flags, socket);
-        }
-    }
     if wanted(kernel, host) {
         copy(kernel, frame, host, direction, false);
     }
-    None
-}
-
-/// Has a packet of an armed host shown: taken to a socket, or copied where there is none.
-#[inline(always)]
-fn show<F: Snapshot>(
-    kernel: &Kernel,
-    frame: &F,
-    host: Found,
-    direction: Direction,
-    flags: u32,
-    socket: impl Fn() -> Option<u32>,
-) -> Option<u32> {
-    if flags & FLAG_REDIRECT != 0
-        && let Some(index) = socket()
-    {
-        return Some(index);
-    }
-    copy(kernel, frame, host, direction, true);
-    None
 }
 
 /// Is this packet the one in N that is kept? Of those that touched a host of ours.

@@ -5,14 +5,14 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::ptr::read_volatile;
+use core::ptr::{null_mut, read_volatile};
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64};
-use fastnetmon_common::abi::{Hint, MOST_CPUS, Stranger};
+use fastnetmon_common::abi::{Hint, MOST_CPUS, Stranger, waiting};
 use fastnetmon_common::class::Direction;
-use fastnetmon_common::table::{Limit, Line, Tables, mark_of};
+use fastnetmon_common::table::{Limit, Line, Tables, Waiting, mark_of};
 
-use crate::maps::{BUCKETS, HINTS, LINES, ROOTS, Roots, STRANGERS, T2, Words};
+use crate::maps::{BUCKETS, HINTS, LINES, Queue, ROOTS, Roots, STRANGERS, T2, WAITING, Words};
 
 // Constants to the verifier, set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
@@ -31,6 +31,8 @@ pub static GATE: u32 = 0;
 pub static IGNORING: u32 = 0;
 #[unsafe(no_mangle)]
 pub static LOAD_BYTES: u32 = 0;
+#[unsafe(no_mangle)]
+static PUTS_OFF: u32 = 0;
 #[unsafe(no_mangle)]
 static SEED: u64 = 0;
 
@@ -91,6 +93,8 @@ pub struct Kernel {
     row: u32,
     notes: Pointer,
     roots: *mut Roots,
+    /// Where additions wait, if they do.
+    queue: *mut Queue,
     /// Number of the running window.
     pub window: u64,
 }
@@ -106,7 +110,8 @@ impl Kernel {
         let notes = Pointer(unsafe { first.add(cpu as usize & (NOTES - 1)) });
         let window = jiffies() >> (frozen(&WINDOW_SHIFT) & 63);
         let row = cpu * 2 * frozen(&SLOTS);
-        ROOTS.get_ptr_mut(0).map(|roots| Self { row, notes, roots, window })
+        let queue = if puts_off() { WAITING.get_ptr_mut(cpu)? } else { null_mut() };
+        ROOTS.get_ptr_mut(0).map(|roots| Self { row, notes, roots, queue, window })
     }
 
     /// As [`Tables::forgotten`], of one number.
@@ -119,6 +124,84 @@ impl Kernel {
         unsafe { word.write_volatile(number.into()) };
         // SAFETY: as above.
         unsafe { word.read_volatile() as u32 }
+    }
+}
+
+#[inline(always)]
+fn puts_off() -> bool {
+    frozen(&PUTS_OFF) != 0
+}
+
+/// Calls a step for each of the first `count` that wait.
+///
+/// At its end the verifier knows of the number how often the step was called, and would walk what
+/// follows once for each: so it forgets the number before.
+#[inline(always)]
+fn each(kernel: &Kernel, count: u32, mut step: impl FnMut(usize)) {
+    let count = kernel.forgotten_number(count);
+    for at in 0..(waiting::ENOUGH - 1 + waiting::OF_A_PACKET) as usize {
+        if at as u32 >= count {
+            return;
+        }
+        step(at);
+    }
+}
+
+/// Makes the first `count` additions that wait on this CPU: the memory of all of them is on its way
+/// before the first one needs it.
+///
+/// A function of its own: what it keeps in registers no packet has to make room for.
+#[inline(never)]
+fn make_up(count: u32) -> u32 {
+    let Some(kernel) = Kernel::here() else { return 0 };
+    if !puts_off() {
+        return 0;
+    }
+    let queue = kernel.queue;
+    let waiting = move |at: usize| {
+        // SAFETY: the lookup succeeded; the index is below the length.
+        let [amount, whose, high, low] = unsafe { (&raw const (*queue).waiting[at]).read() };
+        Waiting { amount, whose, address: [high, low] }
+    };
+    let mut sought = false;
+    each(&kernel, count, |at| {
+        let waiting = waiting(at);
+        sought |= waiting.is_sought();
+        waiting.fetch(&kernel);
+    });
+    if sought {
+        each(&kernel, count, |at| {
+            if waiting(at).is_sought() {
+                let Waiting { amount, whose, address } = waiting(at).sought(&kernel, kernel.window);
+                // SAFETY: as above.
+                unsafe { (&raw mut (*queue).waiting[at]).write([amount, whose, address[0], 0]) };
+            }
+        });
+        // Those that were not are there already.
+        each(&kernel, count, |at| waiting(at).fetch(&kernel));
+    }
+    each(&kernel, count, |at| waiting(at).add(&kernel, kernel.window));
+    // SAFETY: the lookup succeeded, and this CPU alone writes its queue.
+    let state = unsafe { &raw mut (*queue).state };
+    // SAFETY: as above.
+    unsafe { state.write((state.read() | waiting::NUMBER) + 1) };
+    count
+}
+
+impl Kernel {
+    /// Makes the additions that wait on this CPU once there are so many. Returns how many were made.
+    ///
+    /// To be called before a packet is looked at: there is nothing yet that has to be kept meanwhile,
+    /// and to the verifier all packets are one.
+    #[inline(always)]
+    pub fn make_up(&self, enough: u64) -> u32 {
+        if !puts_off() {
+            return 0;
+        }
+        // SAFETY: the lookup succeeded.
+        let state = unsafe { (&raw const (*self.queue).state).read() };
+        let number = state & waiting::NUMBER;
+        if number < enough { 0 } else { make_up(number as u32) }
     }
 }
 
@@ -154,12 +237,16 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn line(&self, direction: Direction, slot: u32) -> Option<Pointer> {
-        let first = match direction {
+    fn place(&self, direction: Direction, slot: u32) -> u32 {
+        slot + match direction {
             Direction::Incoming => self.row,
             Direction::Outgoing => self.row + frozen(&SLOTS),
-        };
-        LINES.get_ptr_mut(first + slot).map(Pointer)
+        }
+    }
+
+    #[inline(always)]
+    fn line_at(&self, place: u32) -> Option<Pointer> {
+        LINES.get_ptr_mut(place).map(Pointer)
     }
 
     #[inline(always)]
@@ -211,6 +298,34 @@ impl Tables for Kernel {
             asm!("{0} = -{0}", "{0} |= {1}", "{0} s>>= 63", "{0} ^= -1", inout(reg) mask, in(reg) word);
         }
         mask
+    }
+
+    #[inline(always)]
+    fn puts_off(&self) -> bool {
+        puts_off()
+    }
+
+    #[inline(always)]
+    fn fetch(&self, Pointer(line): Pointer) {
+        // SAFETY: the lookup succeeded; nothing is done with what is read.
+        unsafe {
+            asm!("{0} = *(u64 *)({0} + 0)", inout(reg) line => _, options(readonly, nostack))
+        };
+    }
+
+    #[inline(always)]
+    fn put_off(&self, waiting: Waiting) {
+        let queue = self.queue;
+        // SAFETY: the lookup succeeded, and this CPU alone writes its queue.
+        let state = unsafe { &raw mut (*queue).state };
+        // SAFETY: as above.
+        let number = unsafe { state.read() };
+        let at = (number & waiting::NUMBER) as usize;
+        let Waiting { amount, whose, address: [high, low] } = waiting;
+        // SAFETY: as above; the index is masked.
+        unsafe { (&raw mut (*queue).waiting[at]).write([amount, whose, high, low]) };
+        // SAFETY: as above. There is room: a packet begins with less than enough of them.
+        unsafe { state.write(number + 1) };
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastnetmon_common::class::{Class, Direction};
 use fastnetmon_common::directory::{FLAGGED, HASHED, NODE, OVERFLOWN, PROFILE_SHIFT, mix};
-use fastnetmon_common::table::{Limit, Line, NOTES, Tables, WORDS, gained};
+use fastnetmon_common::table::{Limit, Line, NOTES, Tables, WORDS, Waiting, gained};
 
 use crate::frames::halves;
 
@@ -49,6 +49,10 @@ pub(crate) struct House {
     pub(crate) strangers: RefCell<Vec<(Direction, [u64; 2], u32)>>,
     /// The ring of strangers is full.
     pub(crate) strangers_full: Cell<bool>,
+    /// Additions wait for each other.
+    pub(crate) puts_off: bool,
+    /// Those that wait.
+    waiting: RefCell<Vec<Waiting>>,
 }
 
 impl House {
@@ -90,6 +94,24 @@ impl House {
         }
         if second {
             self.overflow(host, true);
+        }
+    }
+
+    /// Makes the additions that wait, once there are so many.
+    pub(crate) fn make_up(&self, at_least: usize, window: u64) {
+        if self.waiting.borrow().len() < at_least {
+            return;
+        }
+        let mut waiting = self.waiting.take();
+        for one in &waiting {
+            one.fetch(&self);
+        }
+        for one in waiting.iter_mut().filter(|one| one.is_sought()) {
+            *one = one.sought(&self, window);
+            one.fetch(&self);
+        }
+        for one in waiting {
+            one.add(&self, window);
         }
     }
 
@@ -217,8 +239,13 @@ impl<'a> Tables for &'a House {
         SEED
     }
 
-    fn line(&self, direction: Direction, slot: u32) -> Option<Eight<'a>> {
-        Some(Eight { words: &self.words, owner: Owner::Line(direction, slot) })
+    fn place(&self, direction: Direction, slot: u32) -> u32 {
+        slot * 2 + direction as u32
+    }
+
+    fn line_at(&self, place: u32) -> Option<Eight<'a>> {
+        let direction = Direction::BOTH[place as usize % 2];
+        Some(Eight { words: &self.words, owner: Owner::Line(direction, place / 2) })
     }
 
     fn notes(&self) -> Option<Eight<'a>> {
@@ -231,6 +258,14 @@ impl<'a> Tables for &'a House {
 
     fn limit(&self, direction: Direction, profile: u32) -> Limit {
         self.limits.get(&(direction, profile)).copied().unwrap_or_default()
+    }
+
+    fn puts_off(&self) -> bool {
+        self.puts_off
+    }
+
+    fn put_off(&self, waiting: Waiting) {
+        self.waiting.borrow_mut().push(waiting);
     }
 
     fn hint(&self, direction: Direction, slot: u32, window: u64) -> bool {

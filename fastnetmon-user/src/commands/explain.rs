@@ -15,7 +15,7 @@ use crate::capture::RoleName;
 use crate::commands::{Failure, sandbox, say};
 use crate::counters::{Counters, House, Reading};
 use crate::daemon::{Settings, clock};
-use crate::kernel::{self, Frozen, Gates, KernelError, Object, Support};
+use crate::kernel::{self, Frozen, KernelError, Object, Support};
 use crate::model::{Class, Tally, Unparsed};
 use crate::networks::{self, Occupant, Plan, Territory};
 
@@ -79,11 +79,9 @@ impl Bench {
         let shape = plan.shape(cpus, 0);
         let support = Support::of_this_kernel().map_err(|error| input(&error))?;
         let frozen = Frozen {
-            shape,
-            sparse_every: 0,
             decapsulate: settings.capture.decapsulate,
             load_bytes: support.load_bytes,
-            gate: Gates::NONE,
+            ..Frozen::of(shape)
         };
         let ignores = networks::Ignores::of(&settings.ignore);
         let (object, parts, ..) =

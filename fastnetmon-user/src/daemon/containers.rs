@@ -40,13 +40,15 @@ impl Containers {
         Self { wards: Wards::new(read), news, next: Moment::default(), unread, refused }
     }
 
-    /// Applies what is new. `banned` are the hosts a ban stands for.
+    /// Applies what is new. `banned` are the hosts a ban stands for; `settle` is called before lines
+    /// change hands.
     pub(super) fn follow(
         &mut self,
         now: Moment,
         latest: &RateFrame,
         territory: &mut Territory,
         banned: impl Iterator<Item = IpAddr>,
+        settle: impl FnOnce(),
     ) {
         let is_told = match self.news.try_recv() {
             Ok(Ok(present)) => {
@@ -68,6 +70,7 @@ impl Containers {
         self.next = now + PERIOD;
         let banned: BTreeSet<IpAddr> = banned.collect();
         let Some(guarded) = self.wards.changed(now, |host| banned.contains(&host)) else { return };
+        settle();
         match territory.apply(&guarded, banned) {
             Ok(applied) => {
                 self.refused = None;

@@ -14,7 +14,9 @@ use crate::capture::{
 use crate::counters::Counters;
 use crate::daemon::hints::Hints;
 use crate::daemon::{Settings, StartError, clock, drops, privileges};
-use crate::kernel::{self, ANY, Attached, Egress, Frozen, Gate, Mode, Port, Role, Support};
+use crate::kernel::{
+    self, ANY, Attached, Backlog, Egress, Frozen, Gate, Mode, Port, Role, Support,
+};
 use crate::model::Moment;
 use crate::networks::{Ignores, Plan, PrefixSet, Territory};
 use crate::tables::{self, Entry, Parts, Row, Shape};
@@ -31,6 +33,8 @@ pub(super) struct Chosen {
     pub(super) hints: Hints,
     /// Programs in the kernel, where there are any.
     pub(super) attached: Option<Attached>,
+    /// The right to have additions made that wait there, where they do.
+    pub(super) backlog: Option<Backlog>,
     /// The right to have packets dropped, where that is wanted.
     pub(super) gate: Option<Gate>,
     pub(super) eyes: Eyes,
@@ -117,6 +121,9 @@ fn in_kernel(
         sparse_every: capture.sparse_every,
         decapsulate: capture.decapsulate,
         load_bytes: support.load_bytes,
+        puts_off: support.puts_off
+            && laid_out.shape.outgrows_a_cache()
+            && kernel::reaches_all_cpus(),
         gate: drops::gates(settings),
     };
     let ignores = Ignores::of(&settings.ignore);
@@ -136,6 +143,7 @@ fn in_kernel(
     let (counters, territory, hints) = laid_out.written(ours, parts, rows, clock::now());
     let sockets = if is_mirror { Some(object.sockets()?) } else { None };
     let attached = kernel::attach(object, ports, egress(capture.egress, support))?;
+    let backlog = attached.backlog()?;
     let (takers, bound) =
         sockets.map_or((None, Vec::new()), |sockets| AfXdpEngine::open(sockets, ports, clock::now));
     tell(&bound);
@@ -148,6 +156,7 @@ fn in_kernel(
         territory,
         hints,
         attached: Some(attached),
+        backlog,
         gate,
         eyes: Eyes::Kernel(Box::new(XdpEngine::new(rings)), takers.map(Box::new)),
     })
@@ -268,6 +277,7 @@ fn in_threads(
         territory,
         hints,
         attached: None,
+        backlog: None,
         gate: None,
         eyes: Eyes::Own(own, rows),
     })

@@ -236,6 +236,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         mut territory,
         hints,
         attached,
+        backlog,
         gate,
         eyes,
     } = engines::choose(settings, &ports, &ours)?;
@@ -307,6 +308,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
+        backlog,
         territory,
         containers: Containers::new(guarded, table),
         judge: Judge::new(policy, standing).counting_from(first),

@@ -46,6 +46,17 @@ pub enum KernelError {
         /// Since when there is one, or what it is built with.
         remedy: &'static str,
     },
+    /// A CPU whose additions wait cannot be reached.
+    #[error(
+        "packets that were counted on CPU {cpu} wait to be added, up to eleven, because the agent may \
+         not run there: {source}; take it out of the `cpuset` that keeps it away"
+    )]
+    Backlog {
+        /// Its number.
+        cpu: usize,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The kernel does not take the programs.
     #[error("the kernel does not take the programs: {reason}")]
     Load {

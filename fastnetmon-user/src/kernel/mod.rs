@@ -6,6 +6,7 @@
 //! **Invariant**: the programs hang on BPF links that this process owns and nothing is pinned, so
 //! the kernel takes them off when the process ends, however it ends.
 
+mod backlog;
 mod described;
 mod error;
 mod gate;
@@ -22,7 +23,9 @@ mod support;
 mod timekeeping;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
+pub use self::backlog::{Backlog, reaches_all_cpus};
 pub use self::described::{Counted, Described, Xdp, describe};
 pub use self::error::KernelError;
 pub use self::gate::{Gate, GateFull, Gates, Rule};
@@ -83,10 +86,18 @@ pub struct Port {
 pub struct Attached {
     // Links first: a filter is taken off while its program is still there.
     links: Vec<links::Held>,
-    _object: Object,
+    object: Arc<Object>,
 }
 
 impl Attached {
+    /// The right to have additions made that wait, where they do.
+    ///
+    /// # Errors
+    /// When the queues cannot be mapped.
+    pub fn backlog(&self) -> Result<Option<Backlog>, KernelError> {
+        Backlog::of(&self.object)
+    }
+
     /// What has to be taken off at the end, if anything has; links go by being closed.
     pub fn egress(&self) -> Egress {
         let has_filter = self.links.iter().any(|held| matches!(held, links::Held::Filter(_)));
@@ -138,5 +149,5 @@ pub fn attach(mut object: Object, ports: &[Port], egress: Egress) -> Result<Atta
     for port in ports {
         links::attach(&mut object, port, egress, &mut held)?;
     }
-    Ok(Attached { links: held, _object: object })
+    Ok(Attached { links: held, object: Arc::new(object) })
 }

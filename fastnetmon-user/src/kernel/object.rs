@@ -13,7 +13,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use fastnetmon_common::ABI_VERSION;
 use fastnetmon_common::abi::{
-    GATE_INCOMING, GATE_OUTGOING, MOST_CPUS, global, map, program, roots,
+    GATE_INCOMING, GATE_OUTGOING, MOST_CPUS, global, map, program, roots, waiting,
 };
 use fastnetmon_common::gate::RULE_WORDS;
 
@@ -34,8 +34,20 @@ pub struct Frozen {
     pub decapsulate: bool,
     /// The kernel has `bpf_xdp_load_bytes` (Linux 5.18).
     pub load_bytes: bool,
+    /// Additions to lines wait for each other, so that their memory comes together. Needs a kernel that
+    /// runs programs for us with bottom halves disabled (Linux 6.3), and is worth it where the lines
+    /// are more than a cache holds.
+    pub puts_off: bool,
     /// What may be dropped.
     pub gate: Gates,
+}
+
+impl Frozen {
+    /// Tables of this shape, packets counted at once, and nothing beyond.
+    pub const fn of(shape: Shape) -> Self {
+        let gate = Gates::NONE;
+        Self { shape, sparse_every: 0, decapsulate: false, load_bytes: true, puts_off: false, gate }
+    }
 }
 
 /// The loaded object.
@@ -43,6 +55,7 @@ pub struct Frozen {
 pub struct Object {
     ebpf: Ebpf,
     shape: Shape,
+    puts_off: bool,
     gate: Gates,
 }
 
@@ -70,7 +83,7 @@ impl Object {
     }
 
     fn load_with(frozen: Frozen, window_shift: u32, ignoring: u32) -> Result<Self, KernelError> {
-        let Frozen { shape, sparse_every, decapsulate, load_bytes, gate } = frozen;
+        let Frozen { shape, sparse_every, decapsulate, load_bytes, puts_off, gate } = frozen;
         let (decapsulate, load_bytes) = (u32::from(decapsulate), u32::from(load_bytes));
         let looked_at = match gate {
             Gates { hosts: 0, .. } => 0,
@@ -85,17 +98,19 @@ impl Object {
             .override_global(global::SPARSE_EVERY, &sparse_every, true)
             .override_global(global::DECAPSULATE, &decapsulate, true)
             .override_global(global::LOAD_BYTES, &load_bytes, true)
+            .override_global(global::PUTS_OFF, &u32::from(puts_off), true)
             .override_global(global::SEED, &shape.seed, true)
             .override_global(global::GATE, &looked_at, true)
             .override_global(global::IGNORING, &ignoring, true)
             .map_max_entries(map::LINES, lines)
+            .map_max_entries(map::WAITING, shape.writers.get())
             .map_max_entries(map::T2, shape.elements)
             .map_max_entries(map::BUCKETS, shape.buckets)
             .map_max_entries(map::FLAGS, shape.slots)
             .map_max_entries(map::RULES, gate.rules())
             .load(BYTES)
             .map_err(refused)?;
-        Ok(Self { ebpf, shape, gate })
+        Ok(Self { ebpf, shape, puts_off, gate })
     }
 
     /// Writes down what is not counted, before anything is attached.
@@ -154,6 +169,12 @@ impl Object {
         };
         let mapping = Mapping::of_part(name, data.fd().as_fd(), first, bytes, writable)?;
         Ok(Arc::new(mapping))
+    }
+
+    /// Where additions wait; `None`: they never do.
+    pub(super) fn queues(&self) -> Result<Option<Arc<Mapping>>, KernelError> {
+        let bytes = u64::from(self.shape.writers.get()) * waiting::WORDS as u64 * 8;
+        self.puts_off.then(|| self.mapping(map::WAITING, bytes, false)).transpose()
     }
 
     /// The rings. They can be taken once.
@@ -228,6 +249,7 @@ impl Object {
     pub(super) fn load_programs(&mut self) -> Result<(), KernelError> {
         self.xdp(program::XDP_UPLINK)?;
         self.xdp(program::XDP_MIRROR)?;
+        self.xdp(program::MAKE_UP)?;
         self.classifier(program::TC_EGRESS).map(drop)
     }
 
@@ -308,11 +330,7 @@ impl Object {
 fn jiffies_per_second() -> Result<u32, KernelError> {
     let shape =
         Shape { writers: std::num::NonZeroU32::MIN, slots: 256, elements: 1, buckets: 1, seed: 0 };
-    let mut object = Object::load_with(
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE },
-        0,
-        0,
-    )?;
+    let mut object = Object::load_with(Frozen::of(shape), 0, 0)?;
     let span = Duration::from_millis(48);
     let before = object.run_bare(program::JIFFIES)?;
     #[expect(clippy::disallowed_methods, reason = "the passing of time is what is measured")]

@@ -7,6 +7,7 @@
 //! | AF_XDP socket maps (`CONFIG_XDP_SOCKETS`) | 5.4 | making one | refused |
 //! | number of the window, time of a sample | 5.6, 5.8 | a program that calls the helper | refused |
 //! | copies of any length (`bpf_xdp_load_bytes`) | 5.18 | a program that calls the helper | copies of 128 bytes at most |
+//! | programs run for us with bottom halves disabled | 6.3 | version | each addition waits for its own memory |
 //! | TCX links | 6.6 | asking what hangs on the loopback | a filter in the `clsact` qdisc, taken off at the end or at the next start |
 //!
 //! What a distribution brought to an older kernel is thereby used, and what a build left out is named.
@@ -26,6 +27,8 @@ use crate::kernel::{KernelError, links};
 pub struct Support {
     /// Copies of any length.
     pub load_bytes: bool,
+    /// Programs run for us as packets have them run, so that additions may wait for each other.
+    pub puts_off: bool,
     /// Links for the classifier of what leaves.
     pub tcx: bool,
 }
@@ -41,6 +44,8 @@ pub fn version() -> Version {
 /// The library that attaches goes by the version, and so must we.
 const OLDEST: Version = (5, 9);
 const LOAD_BYTES: Version = (5, 18);
+/// Commit af2d0d09eabe, "bpf: Disable bh in `bpf_test_run` for xdp and tc prog".
+const PUTS_OFF: Version = (6, 3);
 const TCX: Version = (6, 6);
 
 /// What the kernel said; `None`: nothing.
@@ -84,6 +89,7 @@ impl Support {
         }
         Ok(Self {
             load_bytes: load_bytes.unwrap_or(version >= LOAD_BYTES),
+            puts_off: version >= PUTS_OFF,
             tcx: tcx.unwrap_or(version >= TCX),
         })
     }
@@ -94,6 +100,12 @@ impl Support {
         if !self.load_bytes {
             remarks.push(
                 "This kernel has no bpf_xdp_load_bytes (Linux 5.18): samples hold 128 bytes at most.",
+            );
+        }
+        if !self.puts_off {
+            remarks.push(
+                "This kernel runs no program for us with bottom halves disabled (Linux 6.3): with \
+                 many hosts each packet waits for the memory of its own.",
             );
         }
         if !self.tcx {

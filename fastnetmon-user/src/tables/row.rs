@@ -26,7 +26,7 @@ pub enum Notice {
 /// One row: the right to count.
 #[derive(Debug)]
 pub struct Row {
-    number: usize,
+    number: u32,
     shape: Shape,
     lines: Arc<Mapping>,
     marks: Arc<Mapping>,
@@ -107,10 +107,13 @@ impl<'a> Tables for &'a Row {
     }
 
     #[inline]
-    fn line(&self, direction: Direction, slot: u32) -> Option<Words<'a>> {
-        let slots = self.shape.slots as usize;
-        let line = (self.number * 2 + direction as usize) * slots + slot as usize;
-        self.lines.words().as_chunks().0.get(line).map(Words)
+    fn place(&self, direction: Direction, slot: u32) -> u32 {
+        (self.number * 2 + direction as u32) * self.shape.slots + slot
+    }
+
+    #[inline]
+    fn line_at(&self, place: u32) -> Option<Words<'a>> {
+        self.lines.words().as_chunks().0.get(place as usize).map(Words)
     }
 
     #[inline]
@@ -145,8 +148,8 @@ impl<'a> Tables for &'a Row {
 
 pub(super) fn own(shape: Shape) -> Result<(Parts, Vec<Row>), MappingError> {
     let map = |what, bytes| Mapping::anonymous(what, bytes).map(Arc::new);
-    let writers = shape.writers.get() as usize;
-    let lines = map("counter lines", writers * 2 * shape.slots as usize * 64)?;
+    let writers = shape.writers.get();
+    let lines = map("counter lines", writers as usize * 2 * shape.slots as usize * 64)?;
     let directory = Directory::new(
         map("IPv4 root", 65_536 * 4)?,
         map("IPv6 root", 65_536 * 4)?,

@@ -138,6 +138,8 @@ fn banned_and_let_go(name: &str, capture: &str, outwards: bool) {
     let calls: Vec<Vec<&str>> =
         text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
     let way = if outwards { "outgoing" } else { "incoming" };
+    // Where the sender was starved there may be a second attack.
+    let calls = &calls[..3];
     let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
     let expected = ["ban", "attack_details", "unban"];
     assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 {way} {what}")));

@@ -73,10 +73,10 @@ mod sockets {
     use fastnetmon_common::abi::{Hint, Stranger, program};
     use fastnetmon_user::capture::{AfXdpEngine, Engine as _, Frame as Seen, Intake, Sample};
     use fastnetmon_user::control::{Request, Way};
-    use fastnetmon_user::kernel::{self, Egress, Frozen, Gates, Mode, Object, Port, Role};
+    use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Object, Port, Role};
     use fastnetmon_user::model::{HostId, Moment, Prefix, Sides};
     use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
-    use fastnetmon_user::tables::{Parts, Shape};
+    use fastnetmon_user::tables::Parts;
     use xtask::lab::{Attached, INSIDE_INTERFACE, Signal, Xdp};
 
     use super::*;
@@ -116,17 +116,13 @@ mod sockets {
         Port { interface: interface.to_owned(), role: Role::Mirror, mode }
     }
 
-    fn frozen(shape: Shape) -> Frozen {
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE }
-    }
-
     /// The programs with `192.0.2.0/24`, of a mirror port, and the victim's line.
     fn guarding() -> (Object, kernel::Rings, Territory, HostId) {
         let (network, _) = Prefix::parse_masked("192.0.2.0/24").unwrap();
         let ours = PrefixSet::merged([network]).0;
         let (plan, writes) = Plan::new(&ours, 64).unwrap();
         let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-        let (object, parts, rings) = kernel::load(frozen(shape)).unwrap();
+        let (object, parts, rings) = kernel::load(Frozen::of(shape)).unwrap();
         let Parts { directory, flags, .. } = parts;
         let flags = vec![flags.redirecting()];
         let mut territory = Territory::new(ours, plan, &writes, shape, vec![directory], flags);

@@ -18,7 +18,7 @@ use fastnetmon_user::capture::{
 };
 use fastnetmon_user::counters::{Rules, Writer};
 use fastnetmon_user::daemon::clock;
-use fastnetmon_user::kernel::{self, Egress, Frozen, Gates, Mode, Port, Role};
+use fastnetmon_user::kernel::{self, Egress, Frozen, Mode, Port, Role};
 use fastnetmon_user::model::{Direction, HostId, Moment, Prefix};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{self, Lines, Parts, Row, Shape};
@@ -450,8 +450,7 @@ fn nflog_counts_what_the_table_says() {
 /// Programs and tables in the kernel.
 fn kernel_house() -> (kernel::Object, House) {
     let shape = House::plan().1.shape(kernel::possible_cpus().unwrap(), 7);
-    let frozen =
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE };
+    let frozen = Frozen::of(shape);
     let (object, parts, _rings) = kernel::load(frozen).unwrap();
     (object, House::fill(parts, shape))
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use fastnetmon_common::abi::program;
 use fastnetmon_common::class::Direction;
 use fastnetmon_common::table::gained;
-use fastnetmon_user::kernel::{self, Frozen, Gates};
+use fastnetmon_user::kernel::{self, Frozen};
 use fastnetmon_user::model::Prefix;
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use xtask::lab::{Attached, GUARDED, Lab, Signal, Xdp};
@@ -33,8 +33,7 @@ fn a_frame_on_its_way_to_segmentation_counts_as_its_segments() {
     let ours = PrefixSet::merged([Prefix::parse_masked("192.0.2.0/24").unwrap().0]).0;
     let (plan, writes) = Plan::new(&ours, 16).unwrap();
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-    let frozen =
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE };
+    let frozen = Frozen::of(shape);
     let (mut object, parts, _rings) = kernel::load(frozen).unwrap();
     let mut territory =
         Territory::new(ours, plan, &writes, shape, vec![parts.directory], vec![parts.flags]);

@@ -51,7 +51,8 @@ impl House {
         let (plan, writes) = Plan::new(&ours, 16).unwrap();
         let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
         let (sparse_every, decapsulate, load_bytes) = (1024, true, true);
-        let frozen = Frozen { shape, sparse_every, decapsulate, load_bytes, gate: gates };
+        let frozen =
+            Frozen { sparse_every, decapsulate, load_bytes, gate: gates, ..Frozen::of(shape) };
         let (object, parts, rings) = kernel::load(frozen).unwrap();
         let gate = object.gate(parts.flags.clone()).unwrap();
         let (directories, flags) = (vec![parts.directory], vec![parts.flags]);

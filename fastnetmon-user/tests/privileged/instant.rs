@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastnetmon_user::counters::Counters;
 use fastnetmon_user::daemon::clock;
-use fastnetmon_user::kernel::{self, Frozen, Gates, Mode, Port, Role};
+use fastnetmon_user::kernel::{self, Frozen, Mode, Port, Role};
 use fastnetmon_user::model::Prefix;
 use fastnetmon_user::networks::{Guarded, Plan, PrefixSet, Territory};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -120,6 +120,16 @@ fn the_dump_begins_before_the_ban() {
 
 #[test]
 fn thousands_of_changes_under_traffic_cost_not_one_packet() {
+    change(false);
+}
+
+/// The line of a network that went may be another's when an addition is made that waited for it.
+#[test]
+fn thousands_of_changes_cost_no_packet_whose_addition_waits() {
+    change(true);
+}
+
+fn change(puts_off: bool) {
     let lab = Lab::new("change").unwrap();
     let set = |texts: &[&str]| {
         PrefixSet::merged(texts.iter().map(|text| Prefix::parse_masked(text).unwrap().0)).0
@@ -135,8 +145,7 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
     let (mut plan, mut writes) = Plan::new(&all, 64).unwrap();
     writes.extend(plan.replace(&plans[0]).unwrap());
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-    let frozen =
-        Frozen { shape, sparse_every: 0, decapsulate: false, load_bytes: true, gate: Gates::NONE };
+    let frozen = Frozen { puts_off, ..Frozen::of(shape) };
 
     let counted = lab
         .run_inside(|| {
@@ -155,7 +164,13 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
                 mode: Mode::Native,
             };
             let mut counters = Counters::new(vec![parts.lines], clock::now());
-            let _attached = kernel::attach(object, &[port], kernel::Egress::Tcx).unwrap();
+            let attached = kernel::attach(object, &[port], kernel::Egress::Tcx).unwrap();
+            let mut backlog = attached.backlog().unwrap();
+            let mut settle = move || {
+                if let Some(backlog) = &mut backlog {
+                    backlog.settle_all().unwrap();
+                }
+            };
 
             let stop = AtomicBool::new(false);
             let frames = [77, 99]
@@ -172,6 +187,7 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
                 while changes < 4_000 && begun.elapsed() < Duration::from_secs(20) {
                     let next = &plans[usize::try_from(changes + 1).unwrap() % plans.len()];
                     let next = Guarded { ours: next.clone(), ..Guarded::default() };
+                    settle();
                     entries += territory.apply(&next, []).unwrap().entries;
                     territory.read(clock::now(), std::iter::empty());
                     changes += 1;
@@ -182,6 +198,7 @@ fn thousands_of_changes_under_traffic_cost_not_one_packet() {
             });
             assert!(changes >= 2_000, "{changes} changes");
             assert!(sent > 10_000, "{sent} packets");
+            settle();
             let counted = wait("all packets to be counted", || {
                 let reading = counters.read(clock::now());
                 Some(reading).filter(|reading| !reading.gains.is_empty())

@@ -31,7 +31,7 @@ use crate::daemon::reload::Change;
 use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
 use crate::daemon::{asked, clock, exports, sinks};
-use crate::kernel::{self, Interface};
+use crate::kernel::{self, Backlog, Interface, KernelError};
 use crate::model::{Direction, HostId, Loads, Moment, Tally};
 use crate::networks::{Occupant, Territory};
 use crate::origins::Origins;
@@ -66,6 +66,8 @@ pub(super) struct Answer {
 pub(super) struct Tick {
     pub(super) span: Duration,
     pub(super) counters: Counters,
+    /// Has additions made that wait in the kernel, where they do.
+    pub(super) backlog: Option<Backlog>,
     pub(super) territory: Territory,
     pub(super) containers: Containers,
     pub(super) judge: Judge,
@@ -136,6 +138,8 @@ struct State {
     overflows: u64,
     /// Calls that failed, and why the last one did.
     failures: (u64, String),
+    /// Why additions wait in the kernel, when they cannot be made.
+    stuck: Option<String>,
     /// The fuse was blown at the last reading.
     is_blown: bool,
     /// Tells when the last verdict is on disk.
@@ -177,6 +181,7 @@ impl Tick {
             gaps: 0,
             overflows: 0,
             failures: (0, String::new()),
+            stuck: None,
             is_blown: false,
             written: None,
             noted: clock::now(),
@@ -267,6 +272,7 @@ impl State {
         self.latest = RateFrame::default();
         let room = self.rates.let_go(now.since(self.tick.counters.last()));
         self.tick.counters.take_back(room);
+        self.settle(Backlog::settle);
         let reading = self.tick.counters.read(now);
         self.tick.drops.read(&reading, &self.tick.judge);
         let is_late = reading.span > self.tick.longest;
@@ -295,8 +301,12 @@ impl State {
             self.tell_fuse();
         }
         self.tick.told.take(span, &self.latest.totals, gains);
-        let Tick { containers, territory, judge, .. } = &mut self.tick;
-        containers.follow(now, &self.latest, territory, judge.standing().map(|ban| ban.address));
+        let Tick { containers, territory, judge, backlog, .. } = &mut self.tick;
+        let banned = judge.standing().map(|ban| ban.address);
+        containers.follow(now, &self.latest, territory, banned, || {
+            // Where that fails, the next reading says so.
+            let _told = backlog.as_mut().map(Backlog::settle_all);
+        });
         self.missed.look(now, &self.tick.about);
         for deed in self.tick.done.try_iter() {
             if let Err(error) = &deed.outcome {
@@ -309,6 +319,16 @@ impl State {
         self.publish(now, spent);
         self.tell();
         debug!(hosts = self.latest.moved.len(), ?spent, "Reading done.");
+    }
+
+    /// Has additions made that wait in the kernel.
+    fn settle(&mut self, how: impl FnOnce(&mut Backlog) -> Result<(), KernelError>) {
+        let Some(backlog) = &mut self.tick.backlog else { return };
+        let stuck = how(backlog).err().map(|error| error.to_string());
+        if let Some(reason) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
+            warn!("{reason}.");
+        }
+        self.stuck = stuck;
     }
 
     /// Says once that the fuse is blown, and once that it is mended.

@@ -49,7 +49,10 @@ impl Tables for Memory {
     fn seed(&self) -> u64 {
         0
     }
-    fn line(&self, _: Direction, _: u32) -> Option<NoLine> {
+    fn place(&self, _: Direction, _: u32) -> u32 {
+        0
+    }
+    fn line_at(&self, _: u32) -> Option<NoLine> {
         None
     }
     fn notes(&self) -> Option<NoLine> {
