@@ -129,9 +129,9 @@ impl Surveyor {
         let Some(atlas) = self.origins.atlas().filter(|_| self.every > 0) else { return };
         let (samples, lost) = self.evidence.take_sampled();
         if lost > 0 {
-            debug!(lost, "Samples found no room to be looked up.");
+            debug!(lost, "Samples found no room to be looked up: the others count for them.");
         }
-        recent.add(now, &samples, &atlas);
+        recent.add(now, &samples, lost, &atlas);
         self.origins.publish(Some(Arc::new(recent.summary(now))));
     }
 

@@ -16,7 +16,7 @@ impl Atlas {
         let mut groups = Groups::default();
         for packet in packets {
             let remote = if packet.source == host { packet.target } else { packet.source };
-            groups.add(self.find(remote), packet.bytes.into());
+            groups.add(self.find(remote), Tally { packets: 1, bytes: packet.bytes.into() });
         }
         groups.shown()
     }
@@ -31,14 +31,13 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Adds one packet. There are a hundred thousand systems and 250 countries, whatever comes.
-    pub(super) fn add(&mut self, origin: Origin, bytes: u64) {
-        let one = Tally { packets: 1, bytes };
+    /// Adds packets. There are a hundred thousand systems and 250 countries, whatever comes.
+    pub(super) fn add(&mut self, origin: Origin, more: Tally) {
         let Origin { system, name, country } = origin;
-        self.whole += one;
+        self.whole += more;
         // A database may name one system in many ways; the first is as good as any.
-        self.systems.entry(system).or_insert_with(|| (name, Tally::default())).1 += one;
-        *self.countries.entry(country).or_default() += one;
+        self.systems.entry(system).or_insert_with(|| (name, Tally::default())).1 += more;
+        *self.countries.entry(country).or_default() += more;
     }
 
     /// Adds another sum.
