@@ -177,24 +177,20 @@ impl PacketFolder {
     /// Removes the oldest, until one more of this length may be there.
     fn make_room(&mut self, ban: BanId, length: u64) -> io::Result<()> {
         let Some(there) = &mut self.there else { return Ok(()) };
-        loop {
-            let others = there.iter().filter(|(other, _)| **other != ban);
-            let (count, bytes) =
-                others.fold((0, 0_u64), |(count, sum), (_, (_, bytes))| (count + 1, sum + bytes));
-            if count < self.keep && bytes.saturating_add(length) <= self.keep_bytes {
-                return Ok(());
-            }
-            let Some(oldest) = there.keys().find(|other| **other != ban).copied() else {
-                return Ok(());
-            };
-            if let Some((path, _)) = there.get(&oldest) {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+        // This ban's own file is replaced.
+        let others = there.iter().filter(|(other, _)| **other != ban);
+        let (mut count, mut bytes) =
+            others.fold((0, 0_u64), |(count, sum), (_, (_, bytes))| (count + 1, sum + bytes));
+        while count >= self.keep || bytes.saturating_add(length) > self.keep_bytes {
+            let oldest = there.iter().find(|(other, _)| **other != ban);
+            let Some((&oldest, (path, freed))) = oldest else { return Ok(()) };
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => (count, bytes) = (count - 1, bytes - freed),
             }
             there.remove(&oldest);
         }
+        Ok(())
     }
 
     /// Written aside and renamed.
