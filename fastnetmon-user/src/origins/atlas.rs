@@ -202,14 +202,17 @@ mod tests {
     #[test]
     fn names_of_other_makers_are_known_and_one_file_may_have_both() {
         let both = Make::default().file(&[
-            ("203.0.113.0/24", ipinfo("AS64501", "Example\n\u{1b}[31m", "US", "United States")),
+            (
+                "203.0.113.0/24",
+                ipinfo("AS64501", "Example\n\u{1b}[31m\u{202e}teN\u{2066}", "US", "United States"),
+            ),
             ("198.51.100.0/24", vec![("asn", text("64502")), ("country", text("jp"))]),
             ("192.0.2.0/24", vec![("asn", text("ASX")), ("country", text("United States"))]),
         ]);
         let only_v4 = Make { version: 4, ..Make::default() };
         let only_v4 = only_v4.file(&[("192.0.2.0/24", geolite(64_503, &"é".repeat(200)))]);
         let atlas = atlas(&[both, only_v4]);
-        check(&atlas, "203.0.113.7", (64_501, "Example  [31m", "US"));
+        check(&atlas, "203.0.113.7", (64_501, "Example  [31m teN ", "US"));
         check(&atlas, "198.51.100.7", (64_502, "", "JP"));
         check(&atlas, "192.0.2.7", (64_503, &"é".repeat(60), ""));
         check(&atlas, "2001:db8::1", (0, "", ""));

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::model::plain;
+
 /// Characters of a name that are kept.
 const NAME: usize = 60;
 
@@ -94,9 +96,7 @@ impl Row<'_> {
 
 /// A name as it may be shown.
 fn shown(name: &str) -> Arc<str> {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let text: String = name.trim().chars().map(plain).take(NAME).collect();
-    text.into()
+    plain(name.trim(), NAME).into()
 }
 
 /// A number, a text, or a map of which `iso_code` is wanted. Anything else is none.

@@ -18,6 +18,7 @@ use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use crate::actions::{self, Untrusted};
+use crate::model::plain_words;
 use crate::reports::ExportError;
 use crate::reports::secret::{Secret, SecretError};
 use crate::reports::settings::BaseUrl;
@@ -203,7 +204,7 @@ impl Post {
         let status = response.status().as_u16();
         let words = response.body_mut().with_config().limit(ANSWER).read_to_string();
         let words = words.unwrap_or_default();
-        let words = if (200..300).contains(&status) { words } else { plain(&words) };
+        let words = if (200..300).contains(&status) { words } else { plain_words(&words, TOLD) };
         Ok(Reply { status, words })
     }
 }
@@ -212,13 +213,6 @@ fn zipped(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
     encoder.write_all(body)?;
     encoder.finish()
-}
-
-/// Somebody else's words may end up on a terminal: a few, and no control characters.
-fn plain(words: &str) -> String {
-    let words: String =
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TOLD).collect();
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Who may sign a server's certificate.

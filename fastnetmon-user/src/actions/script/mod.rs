@@ -29,6 +29,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::actions::{
     Action, ActionError, Arguments, Errand, EventId, Format, Sort, event, report,
 };
+use crate::model::plain_words;
 use crate::origins::Origins;
 use crate::verdicts::Verdict;
 
@@ -283,11 +284,7 @@ fn hear(stderr: &mut Option<ChildStderr>, complaint: &mut Vec<u8>) {
 
 /// A script's words may end up on a terminal: no control characters.
 fn words(complaint: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(complaint)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    plain_words(&String::from_utf8_lossy(complaint), usize::MAX)
 }
 
 #[expect(

@@ -26,6 +26,7 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 pub use self::settings::{Address, Attempts, Settings};
 use crate::actions::{self, Action, ActionError, Errand, Sort, Untrusted, event};
+use crate::model::plain_words;
 use crate::origins::Origins;
 use crate::verdicts::Verdict;
 
@@ -154,7 +155,7 @@ impl Webhook {
         let status = response.status();
         // Its words are told when it refuses; when they cannot be read, the status has to do.
         let words = response.body_mut().with_config().limit(ANSWER).read_to_string();
-        Ok((status, words.map(|words| plain(&words)).unwrap_or_default()))
+        Ok((status, words.map(|words| plain_words(&words, TOLD)).unwrap_or_default()))
     }
 }
 
@@ -202,13 +203,6 @@ fn is_distrust(error: &ureq::Error) -> bool {
         _ => None,
     };
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// Somebody else's words may end up on a terminal: a few, and no control characters.
-fn plain(words: &str) -> String {
-    let words: String =
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TOLD).collect();
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a secret may come by the environment")]

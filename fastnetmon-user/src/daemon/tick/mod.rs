@@ -32,7 +32,7 @@ use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
 use crate::daemon::{asked, clock, exports, sinks};
 use crate::kernel::{self, Backlog, Interface, KernelError};
-use crate::model::{Direction, HostId, Loads, Moment, Tally};
+use crate::model::{Direction, HostId, Loads, Moment, Tally, plain};
 use crate::networks::{Occupant, Territory};
 use crate::origins::Origins;
 use crate::rates::{Channel, Rate, RateFrame, RateTable, Totals, WINDOW};
@@ -500,7 +500,7 @@ impl State {
                     incoming: self.latest.load(host, Direction::Incoming),
                     outgoing: self.latest.load(host, Direction::Outgoing),
                 });
-                let (reason, time) = (reason.map(plain), time_secs.map(Duration::from_secs));
+                let (reason, time) = (reason.map(line), time_secs.map(Duration::from_secs));
                 let order = Order::Ban { host, address: ip, direction, loads, reason, time };
                 self.order(now, order)?;
                 Ok(control::Reply::Done { what: format!("`{ip}` is banned") })
@@ -512,7 +512,7 @@ impl State {
                 {
                     self.tell_details(ban);
                 }
-                self.order(now, Order::Unban { address: ip, reason: reason.map(plain) })?;
+                self.order(now, Order::Unban { address: ip, reason: reason.map(line) })?;
                 Ok(control::Reply::Done { what: format!("`{ip}` is let go") })
             }
             control::Request::Resume => {
@@ -708,11 +708,9 @@ impl Missed {
     }
 }
 
-/// What an operator wrote, for one line of a log: no control characters, no novel.
-fn plain(reason: String) -> Arc<str> {
-    let line: String =
-        reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(256).collect();
-    line.trim().into()
+/// What an operator wrote, for one line of a log: no novel.
+fn line(reason: String) -> Arc<str> {
+    plain(&reason, 256).trim().into()
 }
 
 const fn traffic(channel: Channel) -> control::Traffic {
