@@ -4,6 +4,7 @@
 //! whoever looks now and then knows what was missed.
 
 use std::collections::{HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ pub struct Event {
     pub unix: Duration,
     /// What.
     pub what: What,
+}
+
+impl Event {
+    /// Is it about a ban of this host?
+    pub fn is_of(&self, address: IpAddr) -> bool {
+        let What::Verdict { verdict, .. } = &self.what else { return false };
+        verdict.ban().is_some_and(|ban| ban.address == address)
+    }
 }
 
 /// What happened.
@@ -98,6 +107,7 @@ fn shape(alarm: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdicts::{Ban, Ending};
 
     fn told(events: &mut Events) -> Vec<(u64, String)> {
         let text = |what: &What| match what {
@@ -124,6 +134,20 @@ mod tests {
         ];
         let expected: Vec<_> = expected.map(|(number, text)| (number, text.to_owned())).into();
         assert_eq!(told(&mut events), expected);
+    }
+
+    #[test]
+    fn events_of_a_host_are_those_of_its_bans() {
+        let is_of = |what: What| {
+            let event = Event { number: 1, unix: Duration::ZERO, what };
+            [7, 8].map(|last| event.is_of([192, 0, 2, last].into()))
+        };
+        let verdict = |verdict| What::Verdict { verdict, latency: None };
+        let ban = || Ban::of([192, 0, 2, 7]);
+        assert_eq!(is_of(verdict(Verdict::Ban(ban()))), [true, false]);
+        assert_eq!(is_of(verdict(Verdict::Details(ban(), Arc::from([])))), [true, false]);
+        assert_eq!(is_of(verdict(Verdict::Unban(ban(), Ending::Over))), [true, false]);
+        assert_eq!(is_of(What::Alarm(Arc::from("192.0.2.7"))), [false, false]);
     }
 
     #[test]

@@ -261,7 +261,7 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
     };
     let classes = |direction| HostDetail::classes(load, direction, report.span);
     let ban = report.banned.iter().find(|ban| ban.address == address);
-    let events = report.events.iter().map(|event| Happening::of(event, Packets::Shown));
+    let its = report.events.iter().filter(|event| event.is_of(address));
     Json(HostDetail {
         host: load.map_or_else(silent, |load| Host::of(load, &report)),
         incoming_classes: classes(Direction::Incoming),
@@ -272,7 +272,7 @@ async fn host(State(office): Desk, Path(ip): Path<String>) -> Response {
             .unwrap_or_default(),
         ban: ban.map(|ban| Ban::of(ban, wall(&report), &office.origins)),
         remotes: last_dump(&report, address).and_then(|id| Remotes::of(&office.origins, id.0)),
-        events: events.filter(|event| event.is_about(address)).collect(),
+        events: its.map(|event| Happening::of(event, Packets::Shown)).collect(),
     })
     .into_response()
 }

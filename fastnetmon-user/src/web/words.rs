@@ -482,10 +482,6 @@ impl Happening {
             packets: lines,
         }
     }
-
-    pub(super) fn is_about(&self, address: IpAddr) -> bool {
-        self.about.as_deref() == Some(address.to_string().as_str())
-    }
 }
 
 /// Are packets told with their event?
