@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -24,16 +25,13 @@ use crate::verdicts::{self, BanId, Verdict};
 use crate::web::guard::Refusal;
 use crate::web::whence::{Origins, Remotes};
 use crate::web::words::{
-    Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, HostsQuery, Network,
-    Packets, Problem, Sort, Speed, Totals, is_banned, wall,
+    Ban, BanOrder, Done, Happening, Health, History, Host, HostDetail, Hosts, MOST, Network,
+    Networks, Packets, PageQuery, Problem, Sort, Speed, Totals, is_banned, wall,
 };
-use crate::web::{Ask, Office, Order, metrics, page, stream};
+use crate::web::{Ask, Office, Order, metrics, page, ranks, stream};
 
 /// Bytes of a request's body.
 const LONGEST_BODY: usize = 16 * 1024;
-
-/// Hosts in an answer.
-const MOST_HOSTS: usize = 1000;
 
 /// A report that is older than this says that the agent is stuck.
 const FRESH: Duration = Duration::from_secs(5);
@@ -42,6 +40,8 @@ const FRESH: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 type Desk = State<Arc<Office>>;
+
+type Asked = Result<Query<PageQuery>, QueryRejection>;
 
 /// What the document says of the whole.
 #[derive(OpenApi)]
@@ -150,55 +150,63 @@ async fn health(State(office): Desk) -> Response {
     answer(&office, Health::of)
 }
 
-/// Every network that is guarded
-#[utoipa::path(get, path = "/api/v1/networks", responses((status = 200, body = Vec<Network>), (status = 503, body = Problem)))]
-async fn networks(State(office): Desk) -> Response {
+/// Networks that are guarded, in order
+#[utoipa::path(get, path = "/api/v1/networks", params(PageQuery),
+    responses((status = 200, body = Networks), (status = 400, body = Problem), (status = 503, body = Problem)))]
+async fn networks(State(office): Desk, query: Asked) -> Response {
+    let (query, within) = match page_of(query) {
+        Ok(page) => page,
+        Err(problem) => return *problem,
+    };
     answer(&office, |report| {
-        let networks = report.networks.iter();
-        networks.map(|load| Network::of(load, report.span)).collect::<Vec<_>>()
+        let by = (query.direction.direction(), query.sort);
+        let found = ranks::networks(report, by, within, query.range());
+        let shown = found.places.iter().filter_map(|&place| report.networks.get(place));
+        Networks {
+            matching: u64::try_from(found.matching).unwrap_or(u64::MAX),
+            networks: shown.map(|load| Network::of(load, report.span)).collect(),
+        }
     })
 }
 
 /// Hosts that moved in the last second, in order
-#[utoipa::path(get, path = "/api/v1/hosts", params(HostsQuery),
+#[utoipa::path(get, path = "/api/v1/hosts", params(PageQuery),
     responses((status = 200, body = Hosts), (status = 400, body = Problem), (status = 503, body = Problem)))]
-async fn hosts(
-    State(office): Desk,
-    query: Result<Query<HostsQuery>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, error.body_text()),
+async fn hosts(State(office): Desk, query: Asked) -> Response {
+    let (query, within) = match page_of(query) {
+        Ok(page) => page,
+        Err(problem) => return *problem,
     };
-    let within = match query.within.as_deref().filter(|text| !text.is_empty()) {
-        None => None,
-        Some(text) => match Prefix::parse_masked(text) {
-            Ok((prefix, _masked)) => Some(prefix),
-            Err(error) => return problem(StatusCode::BAD_REQUEST, format!("`within`: {error}")),
-        },
-    };
-    let limit = query.limit.unwrap_or(50).min(MOST_HOSTS);
+    let (offset, limit) = query.range();
     let all_needed = within.is_some()
         || query.sort == Sort::Bytes
         || query.direction.direction() == Direction::Outgoing
-        || query.offset.saturating_add(limit) > MOST_HOSTS;
+        || offset.saturating_add(limit) > MOST;
     let report = match detailed(&office, all_needed).await {
         Ok(report) => report,
         Err(problem) => return *problem,
     };
-    Json(found(&office, &report, &query, within, limit)).into_response()
+    Json(found(&office, &report, &query, within)).into_response()
+}
+
+/// What a query asks for, and within what.
+fn page_of(query: Asked) -> Result<(PageQuery, Option<Prefix>), Box<Response>> {
+    let refused = |reason| Box::new(problem(StatusCode::BAD_REQUEST, reason));
+    let Query(query) = query.map_err(|error| refused(error.body_text()))?;
+    let within = match query.within.as_deref().filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => match Prefix::parse_masked(text) {
+            Ok((prefix, _masked)) => Some(prefix),
+            Err(error) => return Err(refused(format!("`within`: {error}"))),
+        },
+    };
+    Ok((query, within))
 }
 
 /// The hosts that a query is about.
-fn found(
-    office: &Office,
-    report: &Report,
-    query: &HostsQuery,
-    within: Option<Prefix>,
-    limit: usize,
-) -> Hosts {
+fn found(office: &Office, report: &Report, query: &PageQuery, within: Option<Prefix>) -> Hosts {
     let by = (query.direction.direction(), query.sort);
-    let found = office.ranks.find(report, by, within, (query.offset, limit));
+    let found = office.ranks.find(report, by, within, query.range());
     let shown = found.places.iter().filter_map(|&place| report.hosts.get(place));
     Hosts {
         matching: u64::try_from(found.matching).unwrap_or(u64::MAX),
@@ -305,10 +313,7 @@ pub(super) struct BansQuery {
 /// Bans that stand, by address
 #[utoipa::path(get, path = "/api/v1/bans", params(BansQuery),
     responses((status = 200, body = Vec<Ban>), (status = 400, body = Problem), (status = 503, body = Problem)))]
-async fn bans(
-    State(office): Desk,
-    query: Result<Query<BansQuery>, axum::extract::rejection::QueryRejection>,
-) -> Response {
+async fn bans(State(office): Desk, query: Result<Query<BansQuery>, QueryRejection>) -> Response {
     let limit = match query {
         Ok(Query(query)) => query.limit.unwrap_or(usize::MAX),
         Err(error) => return problem(StatusCode::BAD_REQUEST, error.body_text()),
@@ -421,7 +426,7 @@ pub(super) struct EventsQuery {
     responses((status = 200, body = Vec<Happening>), (status = 400, body = Problem), (status = 503, body = Problem)))]
 async fn events(
     State(office): Desk,
-    query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Response {
     match query {
         Ok(Query(EventsQuery { after })) => answer(&office, |report| {
@@ -451,7 +456,7 @@ struct NetworkQuery {
     responses((status = 200, body = History), (status = 400, body = Problem), (status = 404, body = Problem)))]
 async fn network_history(
     State(office): Desk,
-    query: Result<Query<NetworkQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<NetworkQuery>, QueryRejection>,
 ) -> Response {
     let prefix = match query {
         Ok(Query(NetworkQuery { prefix })) => prefix,

@@ -1,4 +1,4 @@
-//! Hosts in order, once a report: who asks next finds them in order.
+//! Hosts in order, once a report: who asks next finds them in order; and networks.
 //!
 //! **Invariant**: an order is that of the report it is asked with, never of the one before. What is
 //! kept is one line a host and order, and only of orders that somebody asked for.
@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Direction, Prefix};
-use crate::reports::{HostLoad, Report};
+use crate::model::{Direction, Prefix, Tally};
+use crate::reports::{HostLoad, NetworkLoad, Report};
 use crate::web::words::Sort;
 
 /// The orders of the latest report that was asked for.
@@ -21,7 +21,7 @@ struct Kept {
     orders: Vec<((Direction, Sort), Order)>,
 }
 
-/// Some hosts of a report: how many match, and those that were asked for by their place in it.
+/// Some hosts or networks of a report: how many match, and those that were asked for by their place in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Found {
     pub(super) matching: usize,
@@ -92,12 +92,7 @@ impl Kept {
 impl Order {
     fn of(hosts: &[HostLoad], (direction, sort): (Direction, Sort)) -> Self {
         let line = |(place, host): (usize, &HostLoad)| {
-            let total = host.total(direction);
-            let loudness = match sort {
-                Sort::Packets => total.packets,
-                Sort::Bytes => total.bytes,
-            };
-            (Reverse(loudness), host.address, place)
+            (Reverse(loudness(host.total(direction), sort)), host.address, place)
         };
         Self { lines: hosts.iter().enumerate().map(line).collect(), sorted: 0 }
     }
@@ -121,6 +116,34 @@ impl Order {
     }
 }
 
+/// The networks from `offset` on, at most `limit` of them; each report and each question has its own
+/// order, since they are few.
+pub(super) fn networks(
+    report: &Report,
+    by: (Direction, Sort),
+    within: Option<Prefix>,
+    (offset, limit): (usize, usize),
+) -> Found {
+    let lies_in = |outer: Prefix, inner: Prefix| {
+        outer.len() <= inner.len() && outer.contains(inner.address())
+    };
+    let loads = report.networks.iter().enumerate();
+    let matching = loads.filter(|(_, load)| within.is_none_or(|outer| lies_in(outer, load.prefix)));
+    let line = |(place, load): (usize, &NetworkLoad)| {
+        (Reverse(loudness(load.gained.of(by.0).total(), by.1)), load.prefix.address(), place)
+    };
+    let mut order = Order { lines: matching.map(line).collect(), sorted: 0 };
+    order.sort(offset.saturating_add(limit));
+    Found { matching: order.lines.len(), places: places(&order.lines, offset, limit) }
+}
+
+const fn loudness(total: Tally, sort: Sort) -> u64 {
+    match sort {
+        Sort::Packets => total.packets,
+        Sort::Bytes => total.bytes,
+    }
+}
+
 fn places(lines: &[Line], offset: usize, limit: usize) -> Vec<usize> {
     lines.iter().skip(offset).take(limit).map(|(_, _, place)| *place).collect()
 }
@@ -129,7 +152,8 @@ fn places(lines: &[Line], offset: usize, limit: usize) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::counters::Gain;
-    use crate::model::{Class, Counts, HostId, Tally};
+    use crate::model::{Class, Counts, HostId};
+    use crate::reports::Gained;
 
     /// Hosts of a /16 with loudnesses that stand in no order, and many of them alike.
     fn report(number: u64, hosts: u32) -> Report {
@@ -178,5 +202,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn networks_come_in_pages_the_loudest_first() {
+        let load = |(prefix, packets, bytes): (&str, u64, u64)| {
+            let mut gained = Gained::default();
+            gained.outgoing.0[Class::Udp as usize] = Tally { packets, bytes };
+            NetworkLoad { prefix: Prefix::parse_masked(prefix).unwrap().0, gained, moved: 0 }
+        };
+        let networks = [
+            ("198.51.100.0/24", 5, 900),
+            ("10.0.0.0/8", 7, 800),
+            ("10.9.0.0/16", 7, 100),
+            ("2001:db8::/32", 9, 700),
+            ("192.0.2.0/24", 0, 0),
+        ];
+        let report = Report { networks: networks.map(load).into(), ..Report::default() };
+        let check = |sort, within: &str, range, expected: (usize, &[usize])| {
+            let within = Prefix::parse_masked(within).ok().map(|(prefix, _masked)| prefix);
+            let found = super::networks(&report, (Direction::Outgoing, sort), within, range);
+            assert_eq!((found.matching, &found.places[..]), expected, "{sort:?} {within:?}");
+        };
+        check(Sort::Packets, "", (0, 3), (5, &[3, 1, 2]));
+        check(Sort::Packets, "", (3, 3), (5, &[0, 4]));
+        check(Sort::Packets, "", (5, 3), (5, &[]));
+        check(Sort::Bytes, "", (0, 9), (5, &[0, 1, 3, 2, 4]));
+        check(Sort::Packets, "10.0.0.0/8", (0, 9), (2, &[1, 2]));
+        check(Sort::Packets, "10.9.0.0/12", (0, 9), (1, &[2]));
+        check(Sort::Packets, "10.9.0.7", (0, 9), (0, &[]));
+        check(Sort::Packets, "::/0", (0, 9), (1, &[3]));
     }
 }

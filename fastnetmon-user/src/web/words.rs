@@ -530,16 +530,25 @@ fn sentence(verdict: &Verdict) -> String {
     }
 }
 
-/// Which hosts, in which order.
+/// Some of the networks.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Networks {
+    /// How many match the filter.
+    pub(super) matching: u64,
+    /// Those that were asked for, in order.
+    pub(super) networks: Vec<Network>,
+}
+
+/// Which hosts or networks, in which order.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct HostsQuery {
+pub(super) struct PageQuery {
     /// `incoming` (the default) or `outgoing`.
     pub(super) direction: Way,
     /// `packets` (the default) or `bytes`.
     pub(super) sort: Sort,
-    /// An address or a network that hosts must lie in.
+    /// An address or a network that they must lie in.
     pub(super) within: Option<String>,
     /// How many, 1000 at most; 50 when it is not said.
     pub(super) limit: Option<usize>,
@@ -547,7 +556,17 @@ pub(super) struct HostsQuery {
     pub(super) offset: usize,
 }
 
-/// By what hosts are ordered.
+impl PageQuery {
+    /// How many to leave out, and how many to tell.
+    pub(super) fn range(&self) -> (usize, usize) {
+        (self.offset, self.limit.unwrap_or(50).min(MOST))
+    }
+}
+
+/// Hosts or networks in an answer.
+pub(super) const MOST: usize = 1000;
+
+/// By what hosts and networks are ordered.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Sort {

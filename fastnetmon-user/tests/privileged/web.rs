@@ -160,8 +160,14 @@ fn every_path_of_the_document_answers_in_the_shape_it_states() {
         Some(host).filter(|_| points >= 2 && dumped)
     });
     assert_eq!(host["ban"]["attack"], "udp_flood", "{host}");
-    let network = client.get("/api/v1/networks").json();
-    assert!(network.as_array().unwrap().iter().any(|net| net["prefix"] == "192.0.2.0/24"));
+    let page = client.get("/api/v1/networks?within=192.0.2.0%2F24").json();
+    assert_eq!(
+        (&page["matching"], &page["networks"][0]["prefix"]),
+        (&json!(1), &json!("192.0.2.0/24"))
+    );
+    let page = client.get("/api/v1/networks?limit=0").json();
+    assert_eq!(page["networks"], json!([]), "{page}");
+    assert!(page["matching"].as_u64() > Some(0), "{page}");
     let metrics = client.get("/metrics");
     assert!(metrics.head.contains("application/openmetrics-text"), "{}", metrics.head);
     assert!(metrics.body.ends_with("# EOF\n"), "{}", metrics.body);
@@ -211,6 +217,8 @@ fn bad_requests_are_refused_with_the_remedy() {
         ("/api/v1/hosts/1.2.3", 400, "`1.2.3` is no address"),
         ("/api/v1/hosts/198.18.0.1", 404, "is in none of our networks"),
         ("/api/v1/hosts?within=1.2.3", 400, "`within`: `1.2.3` is not an address or a network"),
+        ("/api/v1/networks?within=1.2.3", 400, "`within`: `1.2.3` is not an address or a network"),
+        ("/api/v1/networks?order=up", 400, "unknown field `order`"),
         ("/api/v1/hosts?sort=name", 400, "unknown variant `name`"),
         ("/api/v1/hosts?order=up", 400, "unknown field `order`"),
         ("/api/v1/bans?limit=some", 400, "invalid digit found in string"),

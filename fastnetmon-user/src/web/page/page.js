@@ -13,6 +13,7 @@ const state = {
 };
 const PAGE = 20;
 const BANS = 100;
+const NETWORKS = 50;
 // An answer that takes longer will not come; a report that is older says that the agent is stuck.
 const PATIENCE_MS = 4000;
 const FRESH_MS = 5000;
@@ -225,10 +226,9 @@ function showOrigins(origins) {
   }
 }
 
-function showNetworks(networks) {
-  const loud = networks.slice().sort((a, b) => b.incoming.pps + b.outgoing.pps - a.incoming.pps - a.outgoing.pps).slice(0, 50);
+function showNetworks({ networks }) {
   const body = $("networks").tBodies[0];
-  rows(body, loud, (network) => network.prefix, (network) => [
+  rows(body, networks, (network) => network.prefix, (network) => [
     { value: network.prefix, press: () => chooseNetwork(network.prefix) },
     { value: count(network.incoming.pps), kind: "n" }, { value: count(network.outgoing.pps), kind: "n" },
     { value: String(network.hosts), kind: "n" },
@@ -333,6 +333,7 @@ async function refresh() {
   try {
     const query = new URLSearchParams({ direction: state.direction, sort: state.sort, limit: PAGE, offset: state.offset });
     if (state.within) query.set("within", state.within);
+    const loudest = new URLSearchParams({ direction: state.direction, sort: state.sort, limit: NETWORKS });
     const chartPath = state.network ? `api/v1/history/network?prefix=${encodeURIComponent(state.network)}` : "api/v1/history";
     const hosts = ask(`api/v1/hosts?${query}`).then((page) => { text($("within-problem"), ""); showHosts(page); }, (error) => {
       if (error.status !== 400) throw error;
@@ -342,7 +343,7 @@ async function refresh() {
       ask("api/v1/totals").then(showTotals), hosts,
       ask(`api/v1/bans?limit=${BANS}`).then(showBans),
       ask(`api/v1/events?after=${state.lastEvent}`).then(showEvents),
-      ask("api/v1/health").then(showHealth), ask("api/v1/networks").then(showNetworks),
+      ask("api/v1/health").then(showHealth), ask(`api/v1/networks?${loudest}`).then(showNetworks),
       ask("api/v1/origins").then(showOrigins),
       ask(chartPath).then(draw), $("host-dialog").open ? refreshHost().catch(hostProblem) : null,
     ]);
