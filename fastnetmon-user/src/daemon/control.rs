@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use crate::control::{
     CodecError, Hello, LONGEST_REQUEST, PROTOCOL_VERSION, Reply, Request, read_line, write_line,
 };
+use crate::daemon::people::{GROUP, agents_group};
 use crate::daemon::reload::Reloader;
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{Answer, Wish};
@@ -42,9 +43,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long an answer waits until what was done is on disk.
 const SAFE: Duration = Duration::from_secs(1);
-
-/// The group whose members may ask and order.
-pub(super) const GROUP: &str = "fastnetmon";
 
 /// The socket; its path is removed with it.
 #[derive(Debug)]
@@ -88,7 +86,7 @@ impl Door {
         rustix::process::umask(before);
         let listener = bound.map_err(|error| refuse(error.to_string()))?;
         let door = Self { listener, path: path.to_owned() };
-        if let Some(group) = group_id(GROUP) {
+        if let Some(group) = agents_group() {
             chown(path, None, Some(group))
                 .map_err(|error| refuse(format!("cannot be given to `{GROUP}`: {error}")))?;
         }
@@ -240,14 +238,4 @@ pub(super) fn ask(order: Request, wishes: &Sender<Wish>) -> Reply {
         let _late = written.wait(SAFE);
     }
     reply
-}
-
-/// The number of a group of this system.
-pub(super) fn group_id(name: &str) -> Option<u32> {
-    let groups = fs::read("/etc/group").ok()?;
-    let groups = String::from_utf8_lossy(&groups);
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    })
 }

@@ -12,7 +12,8 @@ use tracing::{error, info, warn};
 
 use crate::capture::{self, EngineName};
 use crate::control::{Reply, Request, Severity, Status};
-use crate::daemon::control::{GROUP, ask, group_id};
+use crate::daemon::control::ask;
+use crate::daemon::people::agents_group;
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::Wish;
 use crate::daemon::{Settings, SettingsError, clock, engines, privileges, shape};
@@ -82,7 +83,7 @@ fn wanted_by(settings: &Settings, file: &Path, interfaces: &[String]) -> Wanted 
         attack_log: attack_log.enabled.then(|| attack_log.folder.clone()),
         packets: packets.enabled.then(|| packets.folder.clone()),
         socket: control.socket.clone(),
-        socket_group: group_id(GROUP),
+        socket_group: agents_group(),
         bans: ban.enabled,
     }
 }

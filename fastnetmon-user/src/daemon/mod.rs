@@ -20,6 +20,7 @@ mod journal;
 mod logging;
 mod origins;
 mod packets;
+mod people;
 mod pipeline;
 mod privileges;
 mod reload;

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::{debug, error, info};
 
 use crate::actions::{Attack, PacketFolder, PacketSettings};
-use crate::daemon::control;
+use crate::daemon::people::agents_group;
 use crate::model::{Caught, Wall};
 use crate::verdicts::Ban;
 
@@ -61,7 +61,7 @@ pub(super) fn prepare(settings: &PacketSettings, interfaces: &[String]) -> (Tray
         return (Tray { settings, hand: None, shared }, None);
     }
     let (hand, kept) = bounded(ROOM);
-    let group = control::group_id(control::GROUP);
+    let group = agents_group();
     let folder = PacketFolder::new(&settings, interfaces.join(","), group);
     let clerk = Clerk { folder, kept, shared: Arc::clone(&shared) };
     (Tray { settings, hand: Some(hand), shared }, Some(clerk))

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::daemon::engines::{Eyes, Own};
-use crate::daemon::{Settings as AllSettings, Source, control};
+use crate::daemon::people::{Person, agents_group};
+use crate::daemon::{Settings as AllSettings, Source};
 use crate::kernel::{self, Attached, Egress};
 
 /// What opening the ports, the web server's door and the tables may need.
@@ -152,35 +153,6 @@ pub enum RightsError {
     },
 }
 
-/// Somebody of /etc/passwd, with the groups of /etc/group.
-#[derive(Debug, Eq, PartialEq)]
-struct Person {
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
-}
-
-impl Person {
-    /// Other sources of users are not asked: a static binary cannot.
-    fn find(name: &str, passwd: &str, group: &str) -> Option<Self> {
-        let (uid, gid) = passwd.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            if fields.next() != Some(name) {
-                return None;
-            }
-            Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-        })?;
-        let mut groups = vec![gid];
-        groups.extend(group.lines().filter_map(|line| {
-            let mut fields = line.split(':').skip(2);
-            let number: u32 = fields.next()?.parse().ok()?;
-            let is_member = fields.next()?.split(',').any(|member| member == name);
-            (is_member && number != gid).then_some(number)
-        }));
-        Some(Self { uid, gid, groups })
-    }
-}
-
 /// Root becomes `user`, and keeps what the start needs. To be called before the first thread.
 ///
 /// # Errors
@@ -196,9 +168,7 @@ pub fn become_user(settings: &AllSettings) -> Result<(), RightsError> {
         return Err(RightsError::NotOurs(names(not_ours)));
     }
     if !user.is_empty() {
-        let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-        let person = Person::find(user, &read("/etc/passwd"), &read("/etc/group"))
-            .ok_or_else(|| RightsError::NoUser(user.clone()))?;
+        let person = Person::named(user).ok_or_else(|| RightsError::NoUser(user.clone()))?;
         if geteuid().as_raw() != person.uid {
             let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
             let missing = needed.difference(held.effective);
@@ -228,7 +198,7 @@ fn leave_root(
 ) -> Result<(), RightsError> {
     let kept = (TO_START | for_scripts).intersection(held.permitted);
     // The socket and the packets of attacks are for that group, and only a member may give it to them.
-    let group = control::group_id(control::GROUP).filter(|group| !person.groups.contains(group));
+    let group = agents_group().filter(|group| !person.groups.contains(group));
     let groups: Vec<Gid> = person.groups.iter().copied().chain(group).map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(person.uid), Gid::from_raw(person.gid));
     thread::set_keep_capabilities(true).map_err(refused("PR_SET_KEEPCAPS"))?;
@@ -269,7 +239,7 @@ fn make_folder(folder: &Path, person: &Person) -> io::Result<()> {
         fs::create_dir_all(above)?;
     }
     fs::DirBuilder::new().mode(0o750).create(folder)?;
-    let group = control::group_id(control::GROUP).unwrap_or(person.gid);
+    let group = agents_group().unwrap_or(person.gid);
     chown(folder, Some(person.uid), Some(group))
 }
 
@@ -370,19 +340,6 @@ fn refused(what: &'static str) -> impl Fn(Errno) -> RightsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nfastnetmon:x:998:997:a:/:/bin/false\n\
-                          broken:x:y:0\n";
-    const GROUP: &str = "adm:x:4:syslog,fastnetmon\nfastnetmon:x:997:fastnetmon\nvz:x:50:root\n";
-
-    #[test]
-    fn a_user_is_found_with_all_its_groups() {
-        let found = |name| Person::find(name, PASSWD, GROUP);
-        let expected = Person { uid: 998, gid: 997, groups: vec![997, 4] };
-        assert_eq!(found("fastnetmon"), Some(expected));
-        assert_eq!(found("root"), Some(Person { uid: 0, gid: 0, groups: vec![0, 50] }));
-        assert_eq!((found("fastnet"), found("broken"), found("")), (None, None, None));
-    }
 
     #[test]
     fn capabilities_have_the_kernels_names() {

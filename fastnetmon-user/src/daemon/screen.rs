@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use crate::control::{Ban, Host, Status, Traffic};
-use crate::daemon::control::{GROUP, group_id};
+use crate::daemon::people::agents_group;
 use crate::daemon::shown::Shown;
 use crate::daemon::{StartError, clock};
 
@@ -102,7 +102,7 @@ impl Writer {
         let mut writer = Self {
             aside: file.with_file_name(aside),
             file,
-            group: group_id(GROUP),
+            group: agents_group(),
             rows: usize::try_from(settings.rows.get()).unwrap_or(usize::MAX),
             shown: Arc::clone(shown),
             took: Duration::ZERO,
