@@ -112,13 +112,7 @@ fn script(facts: &Facts, chart: &mut Chart) {
     }
     let needs = EXECUTE | if facts.script.interpreter.is_some() { READ } else { 0 };
     if !may(*file, facts.process.as_ref(), needs) {
-        let seen = format!(
-            "{} may not call it: its mode is {:04o}, its owner {}:{}.",
-            who(facts.process.as_ref()),
-            file.mode & 0o7777,
-            file.uid,
-            file.gid
-        );
+        let seen = may_not(facts.process.as_ref(), "call it", *file);
         chart.put(Id::Script, Failure, about, seen, vec![format!("chmod 755 {}", shell(&path))]);
         return;
     }
@@ -171,13 +165,7 @@ fn folder(facts: &Facts, folder: &Folder, chart: &mut Chart) {
         return;
     }
     if !may(file, facts.process.as_ref(), WRITE | EXECUTE) {
-        let seen = format!(
-            "{} may not write there ({what}): its mode is {:04o}, its owner {}:{}.",
-            who(facts.process.as_ref()),
-            file.mode & 0o7777,
-            file.uid,
-            file.gid
-        );
+        let seen = may_not(facts.process.as_ref(), &format!("write there ({what})"), file);
         let mend =
             vec![format!("chown {user} {}", shell(&path)), format!("chmod u+rwx {}", shell(&path))];
         // Whoever asks is not the one who will write.
@@ -220,6 +208,13 @@ fn may(file: File, process: Option<&Process>, rights: u32) -> bool {
         file.mode
     };
     given & rights == rights
+}
+
+/// That this process may not do that with a file, and whose it is.
+fn may_not(process: Option<&Process>, what: &str, file: File) -> String {
+    let File { mode, uid, gid } = file;
+    let mode = mode & 0o7777;
+    format!("{} may not {what}: its mode is {mode:04o}, its owner {uid}:{gid}.", who(process))
 }
 
 fn who(process: Option<&Process>) -> String {
