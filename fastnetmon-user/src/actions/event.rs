@@ -5,13 +5,12 @@
 //!
 //! **Invariant**: a field is never taken out or given another meaning without another version.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::actions::{Errand, report};
+use crate::actions::{Errand, incumbent, report};
 use crate::model::{Class, Direction, Loads, Seen, Tally, Wall};
 use crate::origins::Origins;
 use crate::verdicts::{Alert, Attack, Ban, BanId, Cause, Ending, Verdict};
@@ -114,7 +113,7 @@ fn about(errand: &Errand, scope: &str, common: &Common<'_>) -> Value {
         "pps": pps,
         "peak_pps": peak_pps,
         "group": group,
-        "cause": self::cause(cause),
+        "cause": incumbent::cause(cause),
         "attack": attack.map(|attack| json!({
             "kind": attack.kind.name(),
             "because": &*attack.because,
@@ -123,56 +122,20 @@ fn about(errand: &Errand, scope: &str, common: &Common<'_>) -> Value {
     })
 }
 
-fn cause(cause: &Cause) -> Value {
-    match cause {
-        Cause::Rule { subject, measure, threshold, measured } => json!({
-            "by": "threshold",
-            "subject": subject.name(),
-            "measure": measure.name(),
-            "threshold": threshold,
-            "measured": measured,
-        }),
-        Cause::Operator { reason } => json!({ "by": "operator", "reason": reason.as_deref() }),
-    }
-}
-
 /// By the incumbent's names. Of flows and of what was dropped we know nothing, so they are 0.
 fn details(errand: &Errand, common: &Common<'_>) -> Value {
-    const PARTS: [(&str, &[Class]); 6] = [
-        ("dropped", &[]),
-        ("ip_fragmented", &[Class::Fragment]),
-        ("tcp", &[Class::Tcp, Class::Syn]),
-        ("syn_tcp", &[Class::Syn]),
-        ("udp", &[Class::Udp]),
-        ("icmp", &[Class::Icmp]),
-    ];
     let Common { id, direction, pps, peak_pps, loads, group, attack, .. } = common;
-    let load = report::of(loads, *direction);
-    let version = match errand.about().address() {
-        IpAddr::V4(_) => "IPv4",
-        IpAddr::V6(_) => "IPv6",
-    };
-    let mut details = Map::new();
-    let mut set = |name: String, value: Value| drop(details.insert(name, value));
-    set("attack_uuid".to_owned(), json!(id.0.to_string()));
-    set("host_group".to_owned(), json!(group));
-    set("protocol_version".to_owned(), json!(version));
-    set("attack_type".to_owned(), json!(attack.map_or("unknown", |attack| attack.kind.name())));
-    set("attack_direction".to_owned(), json!(direction.name()));
-    set("attack_protocol".to_owned(), json!(report::protocol(load)));
-    set("initial_attack_power".to_owned(), json!(pps));
-    set("peak_attack_power".to_owned(), json!(peak_pps));
-    for (way, load) in [("incoming", &loads.incoming), ("outgoing", &loads.outgoing)] {
-        let total = load.total();
-        set(format!("total_{way}_traffic"), json!(total.bytes));
-        set(format!("total_{way}_traffic_bits"), json!(total.bits()));
-        set(format!("total_{way}_pps"), json!(total.pps));
-        set(format!("total_{way}_flows"), json!(0));
-        for (name, classes) in PARTS {
-            let part = report::sum(load, classes);
-            set(format!("{way}_{name}_traffic"), json!(part.bytes));
-            set(format!("{way}_{name}_traffic_bits"), json!(part.bits()));
-            set(format!("{way}_{name}_pps"), json!(part.pps));
+    let address = errand.about().address();
+    let mut details = incumbent::details(*id, address, group, *attack, loads);
+    let mut set = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
+    set("attack_direction", json!(direction.name()));
+    set("attack_protocol", json!(report::protocol(report::of(loads, *direction))));
+    set("initial_attack_power", json!(pps));
+    set("peak_attack_power", json!(peak_pps));
+    for way in ["incoming", "outgoing"] {
+        set(&format!("total_{way}_flows"), json!(0));
+        for what in ["traffic", "traffic_bits", "pps"] {
+            set(&format!("{way}_dropped_{what}"), json!(0));
         }
     }
     Value::Object(details)

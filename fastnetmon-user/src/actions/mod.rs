@@ -11,6 +11,7 @@ mod crews;
 mod drive;
 mod errand;
 mod event;
+pub(crate) mod incumbent;
 mod log_file;
 mod notes;
 mod packet_files;

@@ -2,13 +2,12 @@
 //!
 //! **Invariant**: pure. What we do not count (flows, autonomous systems) is left out, not invented.
 
-use std::net::IpAddr;
+use serde_json::{Value, json};
 
-use serde_json::{Map, Value, json};
-
-use crate::model::{Class, Direction, Load, PerSecond, Wall};
+use crate::actions::incumbent;
+use crate::model::Wall;
 use crate::reports::Event;
-use crate::verdicts::{Ban, Cause};
+use crate::verdicts::Ban;
 
 /// The value of `<ip>_information`.
 pub(super) fn json(event: &Event, action: &str, ban: &Ban, wall: Wall) -> Vec<u8> {
@@ -24,68 +23,17 @@ pub(super) fn json(event: &Event, action: &str, ban: &Ban, wall: Wall) -> Vec<u8
         "peak_pps": ban.peak_pps,
         "peak_mbps": ban.peak_mbps,
         "dry_run": ban.dry_run,
-        "cause": cause(&ban.cause),
+        "cause": incumbent::cause(&ban.cause),
         "attack_details": details(ban),
     });
     serde_json::to_vec(&value).unwrap_or_default()
 }
 
-fn cause(cause: &Cause) -> Value {
-    match cause {
-        Cause::Rule { subject, measure, threshold, measured } => json!({
-            "by": "threshold",
-            "subject": subject.name(),
-            "measure": measure.name(),
-            "threshold": threshold,
-            "measured": measured,
-        }),
-        Cause::Operator { reason } => json!({ "by": "operator", "reason": reason.as_deref() }),
-    }
-}
-
 fn details(ban: &Ban) -> Value {
-    const PARTS: [(&str, &[Class]); 5] = [
-        ("ip_fragmented", &[Class::Fragment]),
-        ("tcp", &[Class::Tcp, Class::Syn]),
-        ("syn_tcp", &[Class::Syn]),
-        ("udp", &[Class::Udp]),
-        ("icmp", &[Class::Icmp]),
-    ];
-    let mut details = Map::new();
-    let version = match ban.address {
-        IpAddr::V4(_) => "IPv4",
-        IpAddr::V6(_) => "IPv6",
-    };
-    details.insert("attack_uuid".to_owned(), json!(ban.id.0.to_string()));
-    details.insert("attack_type".to_owned(), json!(ban.attack.kind.name()));
-    details.insert("attack_because".to_owned(), json!(&*ban.attack.because));
-    details.insert("host_group".to_owned(), json!(&*ban.group));
-    details.insert("protocol_version".to_owned(), json!(version));
-    for (way, load) in
-        [(Direction::Incoming, &ban.loads.incoming), (Direction::Outgoing, &ban.loads.outgoing)]
-    {
-        let way = way.name();
-        let mut put = |traffic: String, pps: String, speed: PerSecond| {
-            details.insert(format!("{traffic}_bits"), json!(speed.bits()));
-            details.insert(traffic, json!(speed.bytes));
-            details.insert(pps, json!(speed.pps));
-        };
-        put(format!("total_{way}_traffic"), format!("total_{way}_pps"), load.total());
-        for (part, classes) in PARTS {
-            let speed = together(load, classes);
-            put(format!("{way}_{part}_traffic"), format!("{way}_{part}_pps"), speed);
-        }
-    }
+    let Ban { id, address, group, attack, loads, .. } = ban;
+    let mut details = incumbent::details(*id, *address, group, Some(attack), loads);
+    details.insert("attack_because".to_owned(), json!(&*attack.because));
     Value::Object(details)
-}
-
-fn together(load: &Load, classes: &[Class]) -> PerSecond {
-    let mut sum = PerSecond::default();
-    for &class in classes {
-        let PerSecond { pps, bytes } = load.class(class);
-        sum = PerSecond { pps: sum.pps + pps, bytes: sum.bytes + bytes };
-    }
-    sum
 }
 
 #[cfg(test)]
@@ -117,5 +65,7 @@ mod tests {
         assert_eq!(at("/attack_details/incoming_udp_traffic_bits"), 32_000_000);
         assert_eq!(at("/attack_details/outgoing_syn_tcp_pps"), 0);
         assert_eq!(at("/cause/threshold"), 30_000);
+        // 5 of the whole, and for both ways 3 of the total and 3 of each part.
+        assert_eq!(value["attack_details"].as_object().unwrap().len(), 5 + 2 * (3 + 3 * 5));
     }
 }
