@@ -175,6 +175,7 @@ fn put(event: &mut Value, name: &str, value: Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -237,16 +238,17 @@ mod tests {
         let event =
             json(&errand(Verdict::Unban(ban(), Ending::Operator { reason })), &Origins::default());
         assert_eq!(event["ended"], json!({ "because": "operator", "reason": "wrong host" }));
+        let [source, target]: [IpAddr; 2] =
+            ["2001:db9::1", "2001:db8::42"].map(|end| end.parse().unwrap());
         let packet = Seen {
             at: Moment::after_boot(Duration::from_secs(100)),
-            source: "2001:db9::1".parse().unwrap(),
-            target: "2001:db8::42".parse().unwrap(),
             ports: (1024, 80),
             class: Class::Syn,
             protocol: 6,
             bytes: 60,
             ttl: 55,
             tcp_flags: Some(2),
+            ..Seen::of(source, target)
         };
         let event = json(&errand(Verdict::Details(ban(), [packet].into())), &Origins::default());
         let expected = json!([{
@@ -261,17 +263,7 @@ mod tests {
 
     #[test]
     fn with_a_database_packets_have_systems_and_countries_and_without_there_is_no_such_field() {
-        let packet = Seen {
-            at: Moment::after_boot(Duration::from_secs(100)),
-            source: [203, 0, 113, 9].into(),
-            target: [192, 0, 2, 7].into(),
-            ports: (53, 80),
-            class: Class::Udp,
-            protocol: 17,
-            bytes: 60,
-            ttl: 55,
-            tcp_flags: None,
-        };
+        let packet = Seen { bytes: 60, ..Seen::of([203, 0, 113, 9], [192, 0, 2, 7]) };
         let details = errand(Verdict::Details(ban(), [packet].into()));
         let unban = errand(Verdict::Unban(ban(), Ending::Over));
         let origins = Origins::default();

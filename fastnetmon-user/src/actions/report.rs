@@ -318,14 +318,12 @@ Outgoing icmp pps: 1 packets per second
             (source.parse().unwrap(), target.parse().unwrap());
         Seen {
             at: Moment::after_boot(Duration::new(100, 135_105_000)),
-            source: source.ip(),
-            target: target.ip(),
             ports: (source.port(), target.port()),
             class: if protocol == 6 { Class::Tcp } else { Class::Udp },
             protocol,
             bytes: 142,
-            ttl: 64,
             tcp_flags: (protocol == 6).then_some(0x12),
+            ..Seen::of(source.ip(), target.ip())
         }
     }
 

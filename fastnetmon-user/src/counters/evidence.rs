@@ -179,21 +179,12 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Class, Raw, Seen, Starts};
+    use crate::model::{Raw, Seen, Starts};
 
     fn packet(at: u64) -> Caught {
         let raw = Raw::of(Starts::Ip, &[0x45; 28], 46);
-        let seen = Seen {
-            at: Moment::after_boot(Duration::from_millis(at)),
-            source: [192, 0, 2, 1].into(),
-            target: [198, 51, 100, 7].into(),
-            ports: (1, 2),
-            class: Class::Udp,
-            protocol: 17,
-            bytes: 46,
-            ttl: 64,
-            tcp_flags: None,
-        };
+        let at = Moment::after_boot(Duration::from_millis(at));
+        let seen = Seen { at, ..Seen::of([192, 0, 2, 1], [198, 51, 100, 7]) };
         Caught { seen, raw }
     }
 

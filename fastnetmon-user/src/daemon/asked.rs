@@ -231,17 +231,7 @@ mod tests {
     }
 
     fn seen(port: u16) -> Seen {
-        Seen {
-            at: Moment::default(),
-            source: "203.0.113.9".parse().unwrap(),
-            target: VICTIM,
-            ports: (port, 80),
-            class: Class::Udp,
-            protocol: 17,
-            tcp_flags: None,
-            ttl: 64,
-            bytes: 100,
-        }
+        Seen { ports: (port, 80), bytes: 100, ..Seen::of([203, 0, 113, 9], VICTIM) }
     }
 
     /// Shows a packet to these hosts, and asks which of these networks had none.

@@ -129,20 +129,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Class, Moment, Raw, Seen, Starts};
+    use crate::model::{Moment, Raw, Seen, Starts};
 
     fn packet() -> Caught {
-        let seen = Seen {
-            at: Moment::after_boot(Duration::from_secs(9)),
-            source: [203, 0, 113, 9].into(),
-            target: [192, 0, 2, 7].into(),
-            ports: (53, 80),
-            class: Class::Udp,
-            protocol: 17,
-            bytes: 46,
-            ttl: 64,
-            tcp_flags: None,
-        };
+        let at = Moment::after_boot(Duration::from_secs(9));
+        let seen = Seen { at, ..Seen::of([203, 0, 113, 9], [192, 0, 2, 7]) };
         Caught { seen, raw: Raw::of(Starts::Ip, &[0x45; 46], 46) }
     }
 

@@ -167,20 +167,10 @@ impl Intake for Watcher<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Class;
 
     fn seen(source: &str, target: &str) -> Seen {
-        Seen {
-            at: Moment::default(),
-            source: source.parse().unwrap(),
-            target: target.parse().unwrap(),
-            ports: (1, 2),
-            class: Class::Udp,
-            protocol: 17,
-            bytes: 46,
-            ttl: 64,
-            tcp_flags: None,
-        }
+        let [source, target]: [IpAddr; 2] = [source, target].map(|end| end.parse().unwrap());
+        Seen::of(source, target)
     }
 
     #[track_caller]

@@ -144,6 +144,23 @@ impl fmt::Display for Seen {
 mod tests {
     use super::*;
 
+    impl Seen {
+        /// One for tests: 46 bytes of UDP from port 53 of one to port 80 of the other.
+        pub(crate) fn of(source: impl Into<IpAddr>, target: impl Into<IpAddr>) -> Self {
+            Self {
+                at: Moment::default(),
+                source: source.into(),
+                target: target.into(),
+                ports: (53, 80),
+                class: Class::Udp,
+                protocol: 17,
+                bytes: 46,
+                ttl: 64,
+                tcp_flags: None,
+            }
+        }
+    }
+
     #[track_caller]
     fn check(frame: &[u8], wire_len: u32, expected: &str) {
         let seen =

@@ -83,22 +83,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::{Class, Moment};
     use crate::origins::Database;
     use crate::origins::database::{Make, geolite, ipinfo};
 
     fn seen(source: [u8; 4], target: [u8; 4]) -> Seen {
-        Seen {
-            at: Moment::default(),
-            source: source.into(),
-            target: target.into(),
-            ports: (1, 2),
-            class: Class::Udp,
-            protocol: 17,
-            bytes: 100,
-            ttl: 64,
-            tcp_flags: None,
-        }
+        Seen { bytes: 100, ..Seen::of(source, target) }
     }
 
     #[test]

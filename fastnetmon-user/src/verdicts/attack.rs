@@ -256,7 +256,7 @@ struct Port {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Moment, PerSecond};
+    use crate::model::PerSecond;
 
     #[track_caller]
     fn check(classes: [u64; Class::COUNTED], kind: AttackKind, because: &str) {
@@ -284,15 +284,11 @@ mod tests {
     fn packets(count: u8, class: Class, port: u16, bytes: u32) -> Vec<Seen> {
         (0..count)
             .map(|number| Seen {
-                at: Moment::default(),
-                source: [203, 0, 113, number].into(),
-                target: VICTIM.into(),
                 ports: (port, 40_000),
                 class,
                 protocol: if class == Class::Tcp { 6 } else { 17 },
                 bytes,
-                ttl: 64,
-                tcp_flags: None,
+                ..Seen::of([203, 0, 113, number], VICTIM)
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Class, Moment, Seen, Starts};
+use crate::model::{Moment, Seen, Starts};
 
 /// A folder of its own for each test.
 struct Place(PathBuf);
@@ -37,17 +37,8 @@ impl Drop for Place {
 }
 
 fn packet() -> Caught {
-    let seen = Seen {
-        at: Moment::after_boot(Duration::from_secs(9)),
-        source: [203, 0, 113, 9].into(),
-        target: [192, 0, 2, 7].into(),
-        ports: (53, 80),
-        class: Class::Udp,
-        protocol: 17,
-        bytes: 46,
-        ttl: 64,
-        tcp_flags: None,
-    };
+    let at = Moment::after_boot(Duration::from_secs(9));
+    let seen = Seen { at, ..Seen::of([203, 0, 113, 9], [192, 0, 2, 7]) };
     let bytes: Arc<[u8]> = Arc::from([0x45; 46]);
     Caught { seen, raw: Raw { starts: Starts::Ip, wire_bytes: 46, bytes } }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::actions::{Crew, Notebook, Terms};
-use crate::model::{Class, Moment, Seen, Wall};
+use crate::model::{Class, Seen, Wall};
 use crate::verdicts::{Ban, Ending};
 
 fn ban() -> Ban {
@@ -16,15 +16,12 @@ fn ban() -> Ban {
 
 fn details(packets: usize) -> Verdict {
     let packet = Seen {
-        at: Moment::default(),
-        source: [203, 0, 113, 1].into(),
-        target: [192, 0, 2, 7].into(),
         ports: (80, 46_804),
         class: Class::Tcp,
         protocol: 6,
         bytes: 233,
-        ttl: 64,
         tcp_flags: Some(2),
+        ..Seen::of([203, 0, 113, 1], [192, 0, 2, 7])
     };
     Verdict::Details(ban(), vec![packet; packets].into())
 }

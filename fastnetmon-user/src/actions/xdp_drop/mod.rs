@@ -147,7 +147,7 @@ fn full(GateFull(most): GateFull) -> ActionError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Class, HostId, Moment};
+    use crate::model::{HostId, Moment};
     use crate::verdicts::{Deeds, Ending};
 
     fn ban(last: u8) -> Ban {
@@ -168,17 +168,8 @@ mod tests {
 
     /// Answers to names, all alike.
     fn packets(last: u8) -> Arc<[Seen]> {
-        let packet = Seen {
-            at: Moment::default(),
-            source: [203, 0, 113, 9].into(),
-            target: [192, 0, 2, last].into(),
-            ports: (53, 4000),
-            class: Class::Udp,
-            protocol: 17,
-            bytes: 1400,
-            ttl: 64,
-            tcp_flags: None,
-        };
+        let packet = Seen::of([203, 0, 113, 9], [192, 0, 2, last]);
+        let packet = Seen { ports: (53, 4000), bytes: 1400, ..packet };
         vec![packet; 50].into()
     }
 

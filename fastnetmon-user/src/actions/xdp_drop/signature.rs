@@ -172,7 +172,6 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use crate::model::Moment;
 
     const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -182,10 +181,7 @@ mod tests {
             Class::Icmp => 1,
             _ => 17,
         };
-        let source = source.into();
-        let at = Moment::default();
-        let (ttl, tcp_flags) = (64, None);
-        Seen { at, source, target: HOST, ports, class, protocol, bytes, ttl, tcp_flags }
+        Seen { ports, class, protocol, bytes, ..Seen::of(source, HOST) }
     }
 
     fn from(number: u16) -> Ipv4Addr {
