@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
 use crate::capture::packet_ring::{Walked, walk};
+use crate::capture::trouble::{Trouble, told};
 use crate::capture::{CaptureError, Engine, Frame, Intake, Polled, Starts};
 use crate::kernel::{self, Port, Role};
 use crate::model::{Moment, Sides};
@@ -42,14 +43,6 @@ struct Watched {
     /// `None` while the port is away.
     ring: Option<Ring>,
     trouble: Option<Trouble>,
-}
-
-/// Why a port shows nothing, and when it is looked at again.
-#[derive(Debug)]
-struct Trouble {
-    reason: String,
-    again: Moment,
-    pause: Duration,
 }
 
 /// With whom a socket shares the frames of its port.
@@ -162,10 +155,8 @@ impl Engine for AfPacketEngine {
     }
 
     fn trouble(&self) -> Option<CaptureError> {
-        let watched = self.ports.iter().find(|watched| watched.trouble.is_some())?;
-        let Trouble { reason, .. } = watched.trouble.as_ref()?;
-        let reason = format!("interface `{}`: {reason}", watched.port.interface);
-        Some(CaptureError::Broken { engine: Self::NAME, reason })
+        let ports = self.ports.iter().map(|watched| (&watched.port, watched.trouble.as_ref()));
+        told(Self::NAME, ports)
     }
 }
 
@@ -175,7 +166,7 @@ impl Watched {
         let Some(ring) = &self.ring else { return };
         if let Ok(Err(error)) = socket_error(&ring.socket) {
             let reason = io::Error::from(error).to_string();
-            self.trouble = Some(Trouble { reason, again: now + PAUSE, pause: PAUSE });
+            self.trouble = Some(Trouble::new(now, reason));
         }
     }
 
@@ -185,11 +176,10 @@ impl Watched {
         let mut polled = Polled::default();
         let Some(trouble) = &mut self.trouble else { return polled };
         let now = clock();
-        if now < trouble.again {
+        if !trouble.is_due(now) {
             return polled;
         }
-        trouble.pause = (trouble.pause * 2).min(LONGEST_PAUSE);
-        trouble.again = now + trouble.pause;
+        trouble.put_off(now);
         let there = kernel::interfaces().unwrap_or_default();
         let Some(there) = there.get(&self.port.interface).filter(|there| there.up) else {
             return polled;
@@ -467,6 +457,3 @@ const PROMISCUOUS: u16 = 1;
 const SNAP_BYTES: u32 = 256;
 /// Frames that begin with their IP header (`linux/if_arp.h`).
 const ARPHRD_RAWIP: u16 = 519;
-/// How long after a port went away it is looked for first, and at the longest.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);

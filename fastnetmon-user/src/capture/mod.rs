@@ -25,6 +25,7 @@ mod pcap;
 mod pcap;
 mod pf_ring;
 mod settings;
+mod trouble;
 mod xdp;
 
 use std::ops::AddAssign;

@@ -21,6 +21,7 @@ use rustix::net::{
 
 use crate::capture::engine_settings::NflogSettings;
 use crate::capture::nflog_message::{Logged, Message, Request, walk};
+use crate::capture::trouble::Trouble;
 use crate::capture::{CaptureError, Engine, Intake, Polled, Way};
 use crate::kernel::Role;
 use crate::model::{Moment, Sides};
@@ -43,14 +44,6 @@ pub struct NflogEngine {
     silent: bool,
     /// The rules that would make it heard.
     rules: String,
-}
-
-/// Why nothing comes, and when it is tried again.
-#[derive(Debug)]
-struct Trouble {
-    reason: String,
-    again: Moment,
-    pause: Duration,
 }
 
 /// The numbers of the packets, and what their gaps tell.
@@ -198,7 +191,7 @@ impl NflogEngine {
                 Err(Errno::NOBUFS) => polled.lost += self.numbers.overrun(),
                 Err(error) => {
                     let reason = io::Error::from(error).to_string();
-                    self.trouble = Some(Trouble { reason, again: now + PAUSE, pause: PAUSE });
+                    self.trouble = Some(Trouble::new(now, reason));
                     self.socket = None;
                 }
             }
@@ -230,17 +223,17 @@ impl NflogEngine {
         let now = (self.now)();
         let quiet = self.settings.quiet_secs.number();
         self.silent = quiet != 0 && now.since(self.heard) >= Duration::from_secs(quiet.into());
-        let Some(trouble) = &self.trouble else { return };
-        if now < trouble.again {
+        if self.trouble.as_ref().is_none_or(|trouble| !trouble.is_due(now)) {
             return;
         }
-        let pause = (trouble.pause * 2).min(LONGEST_PAUSE);
         match self.bind() {
             Ok(socket) => {
                 self.socket = Some(socket);
                 self.trouble = None;
             }
-            Err(reason) => self.trouble = Some(Trouble { reason, again: now + pause, pause }),
+            Err(reason) => {
+                self.trouble = Some(Trouble::after(self.trouble.as_ref(), now, reason));
+            }
         }
     }
 }
@@ -270,8 +263,8 @@ impl Engine for NflogEngine {
     }
 
     fn trouble(&self) -> Option<CaptureError> {
-        if let Some(Trouble { reason, .. }) = &self.trouble {
-            return Some(self.refused(reason.clone()));
+        if let Some(trouble) = &self.trouble {
+            return Some(self.refused(trouble.reason.clone()));
         }
         let NflogSettings { group, quiet_secs, .. } = self.settings;
         self.silent.then(|| CaptureError::Silent {
@@ -358,9 +351,6 @@ const REQUEST: u32 = 1;
 /// How long the kernel may take to answer it, and how many reads may come before.
 const ANSWER: Duration = Duration::from_secs(1);
 const EARLY: usize = 64;
-/// How long after the socket broke it is opened anew, and at the longest.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

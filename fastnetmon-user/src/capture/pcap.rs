@@ -16,6 +16,7 @@ use socket2::{SockFilter, SockRef};
 
 use crate::capture::engine_settings::PcapSettings;
 use crate::capture::link::{Link, Way};
+use crate::capture::trouble::{AWAY, Trouble, told};
 use crate::capture::{CaptureError, Engine, Intake, Polled};
 use crate::kernel::{self, ANY, Port, Role};
 use crate::model::{Moment, Sides};
@@ -39,14 +40,6 @@ struct Watched {
     /// Number of its interface; 0 for all of them.
     index: u32,
     trouble: Option<Trouble>,
-}
-
-/// Why a port shows nothing, and when it is opened again.
-#[derive(Debug)]
-struct Trouble {
-    reason: String,
-    again: Moment,
-    pause: Duration,
 }
 
 /// One capture.
@@ -152,10 +145,8 @@ impl Engine for PcapEngine {
     }
 
     fn trouble(&self) -> Option<CaptureError> {
-        let watched = self.ports.iter().find(|watched| watched.trouble.is_some())?;
-        let Trouble { reason, .. } = watched.trouble.as_ref()?;
-        let reason = format!("interface `{}`: {reason}", watched.port.interface);
-        Some(CaptureError::Broken { engine: Self::NAME, reason })
+        let ports = self.ports.iter().map(|watched| (&watched.port, watched.trouble.as_ref()));
+        told(Self::NAME, ports)
     }
 }
 
@@ -167,7 +158,7 @@ impl Watched {
                 Ok(taken) => polled.taken += taken,
                 Err(error) if self.trouble.is_none() => {
                     let reason = said(&error);
-                    self.trouble = Some(Trouble { reason, again: now + PAUSE, pause: PAUSE });
+                    self.trouble = Some(Trouble::new(now, reason));
                 }
                 Err(_known) => {}
             }
@@ -181,19 +172,16 @@ impl Watched {
         if self.port.interface == ANY && self.trouble.is_none() {
             return polled;
         }
-        if self.trouble.as_ref().is_some_and(|trouble| now < trouble.again) {
+        if self.trouble.as_ref().is_some_and(|trouble| !trouble.is_due(now)) {
             return polled;
         }
         let there = kernel::interfaces().unwrap_or_default();
         let there = there.get(&self.port.interface).copied().unwrap_or_default();
-        let pause = match &self.trouble {
-            None if there.up && there.index == self.index => return polled,
-            None => PAUSE,
-            Some(trouble) => (trouble.pause * 2).min(LONGEST_PAUSE),
-        };
+        if self.trouble.is_none() && there.up && there.index == self.index {
+            return polled;
+        }
         if !there.up && self.port.interface != ANY {
-            let reason = "it is down or gone".to_owned();
-            self.trouble = Some(Trouble { reason, again: now + pause, pause });
+            self.trouble = Some(Trouble::after(self.trouble.as_ref(), now, AWAY.to_owned()));
             return polled;
         }
         // What the captures still hold is handed over before they are closed. The same interface may
@@ -212,8 +200,8 @@ impl Watched {
                 self.trouble = None;
             }
             Err(error) => {
-                let reason = error.to_string();
-                self.trouble = Some(Trouble { reason, again: now + pause, pause });
+                let before = self.trouble.as_ref();
+                self.trouble = Some(Trouble::after(before, now, error.to_string()));
             }
         }
         polled
@@ -342,9 +330,6 @@ fn said(error: &Error) -> String {
 const BATCH: usize = 4096;
 /// How often the ports are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long after a port went away it is looked for first, and at the longest.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use self::links::Links;
 use self::ring::{Refusal, Ring, Way, mtu, named_way, open_or_turn, open_ring, refused};
 use crate::capture::settings::PfRing;
+use crate::capture::trouble::{AWAY, PAUSE, Trouble, longer, told};
 use crate::capture::{CaptureError, Engine, Intake, Polled};
 use crate::kernel::{self, Port, Role};
 use crate::model::Moment;
@@ -72,14 +73,6 @@ struct Watched {
     pause: Duration,
     opened: Moment,
     trouble: Option<Trouble>,
-}
-
-/// Why a port shows nothing, and when it is looked at again.
-#[derive(Debug)]
-struct Trouble {
-    reason: String,
-    again: Moment,
-    pause: Duration,
 }
 
 /// The kernel module that is loaded, in a few words: its release and the layout of its rings.
@@ -246,10 +239,8 @@ impl Engine for PfRingEngine {
     }
 
     fn trouble(&self) -> Option<CaptureError> {
-        let watched = self.ports.iter().find(|watched| watched.trouble.is_some())?;
-        let Trouble { reason, .. } = watched.trouble.as_ref()?;
-        let reason = format!("interface `{}`: {reason}", watched.port.interface);
-        Some(CaptureError::Broken { engine: Self::NAME, reason })
+        let ports = self.ports.iter().map(|watched| (&watched.port, watched.trouble.as_ref()));
+        told(Self::NAME, ports)
     }
 }
 
@@ -288,9 +279,8 @@ impl Watched {
         let polled = self.ring.take().map_or_else(Polled::default, Ring::abandon);
         // One that breaks again and again is asked ever less often.
         let is_again = now.since(self.opened) < CALM;
-        self.pause = if is_again { (self.pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
-        let pause = self.pause;
-        self.trouble = Some(Trouble { reason, again: now + pause, pause });
+        self.pause = if is_again { longer(self.pause) } else { PAUSE };
+        self.trouble = Some(Trouble::pausing(now, reason, self.pause));
         polled
     }
 
@@ -298,9 +288,8 @@ impl Watched {
     /// it was away.
     fn tend(&mut self, now: Moment, changed: bool, intake: &mut impl Intake) -> Polled {
         let due = match &mut self.trouble {
-            Some(trouble) if now >= trouble.again => {
-                trouble.pause = (trouble.pause * 2).min(LONGEST_PAUSE);
-                trouble.again = now + trouble.pause;
+            Some(trouble) if trouble.is_due(now) => {
+                trouble.put_off(now);
                 true
             }
             _ => changed,
@@ -320,7 +309,7 @@ impl Watched {
             None => {
                 if self.trouble.is_none() {
                     let reason = AWAY.to_owned();
-                    self.trouble = Some(Trouble { reason, again: now + PAUSE, pause: PAUSE });
+                    self.trouble = Some(Trouble::new(now, reason));
                 }
                 Polled::default()
             }
@@ -348,9 +337,7 @@ impl Watched {
                 self.opened = now;
             }
             Err(error) => {
-                let (again, pause) = (now + PAUSE, PAUSE);
-                let trouble =
-                    self.trouble.get_or_insert(Trouble { reason: String::new(), again, pause });
+                let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now, String::new()));
                 trouble.reason = error.to_string();
             }
         }
@@ -358,12 +345,8 @@ impl Watched {
     }
 }
 
-/// How long after a port went away it is looked for first, and at the longest.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A ring that holds so long is trusted again.
 const CALM: Duration = Duration::from_secs(10);
-const AWAY: &str = "it is down or gone";
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// How long is waited for a ring that nothing wakes us for.
 const WITHOUT_WAKING: Duration = Duration::from_millis(1);
