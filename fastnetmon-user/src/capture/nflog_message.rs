@@ -9,6 +9,7 @@ use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::capture::{Frame, Starts, Way};
+use crate::kernel::netlink;
 
 /// One message.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +77,10 @@ fn packet(body: &[u8]) -> Option<Logged<'_>> {
     let mut kind = PacketHeader { protocol: 0.into(), hook: u8::MAX, _padding: 0 };
     let (mut inwards, mut outwards) = (false, false);
     let (mut payload, mut prefix, mut number) = (None, [].as_slice(), None);
-    let mut rest = body.get(FAMILY_BYTES..)?;
-    while let Ok((Attribute { length, kind: of }, _)) = Attribute::read_from_prefix(rest) {
-        let length = usize::from(length);
-        let value = rest.get(size_of::<Attribute>()..length)?;
-        match of & ATTRIBUTE_KIND {
+    for found in netlink::attributes(body.get(FAMILY_BYTES..)?) {
+        // Of a packet that is cut it is not known what lacks.
+        let (of, value) = found.ok()?;
+        match of {
             attribute::HEADER => kind = read(value)?,
             attribute::INWARDS => inwards = read::<U32>(value)?.get() != 0,
             attribute::OUTWARDS => outwards = read::<U32>(value)?.get() != 0,
@@ -89,7 +89,6 @@ fn packet(body: &[u8]) -> Option<Logged<'_>> {
             attribute::NUMBER => number = Some(read::<U32>(value)?.get()),
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
     }
     let bytes = payload?;
     let starts = match kind.protocol.get() {
@@ -140,13 +139,7 @@ impl Request {
     /// an answer.
     pub fn bytes(self, sequence: u32) -> Vec<u8> {
         let mut attributes = Vec::new();
-        let mut put = |kind: u16, value: &[u8]| {
-            let length = size_of::<Attribute>() + value.len();
-            attributes.extend(u16::try_from(length).unwrap_or_default().to_ne_bytes());
-            attributes.extend(kind.to_ne_bytes());
-            attributes.extend(value);
-            attributes.resize(attributes.len().next_multiple_of(ALIGNMENT), 0);
-        };
+        let mut put = |kind: u16, value: &[u8]| netlink::put(&mut attributes, kind, value);
         put(config::COMMAND, &[BIND]);
         let [first, second, third, fourth] = self.copy_bytes.to_be_bytes();
         put(config::MODE, &[first, second, third, fourth, COPY_PACKET, 0]);
@@ -183,14 +176,6 @@ struct Header {
     _port: u32,
 }
 
-/// `struct nlattr`.
-#[derive(FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Attribute {
-    length: u16,
-    kind: u16,
-}
-
 /// `struct nfulnl_msg_packet_hdr`.
 #[derive(FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -220,8 +205,6 @@ mod config {
     pub(super) const FLAGS: u16 = 6;
 }
 
-/// Two bits of an attribute's type say how it is coded.
-const ATTRIBUTE_KIND: u16 = 0x3fff;
 /// Netlink aligns everything so.
 const ALIGNMENT: usize = 4;
 /// `struct nfgenmsg`.
@@ -250,10 +233,8 @@ mod tests {
     use super::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        netlink::put(&mut bytes, kind, value);
         bytes
     }
 
@@ -395,6 +376,9 @@ mod tests {
                 assert!(told <= 2 + bad.len() / 16);
             }
         }
+        // A message that is whole, with an attribute that is not.
+        let cut = [attributes().concat(), vec![9, 0, 10, 0, 7, 7]].concat();
+        packets(&logged(2, &[cut]), 0);
         let mut unreadable = 0;
         let mut short = good.clone();
         short[..4].copy_from_slice(&3_u32.to_ne_bytes());

@@ -14,7 +14,7 @@ mod knobs;
 mod links;
 mod losses;
 mod netfilter;
-mod netlink;
+pub(crate) mod netlink;
 mod object;
 mod ports;
 mod rings;

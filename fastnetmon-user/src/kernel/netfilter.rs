@@ -7,7 +7,7 @@ use std::io;
 
 use rustix::net::netlink;
 
-use crate::kernel::netlink::{ALL, ask, attribute, attributes, half, text};
+use crate::kernel::netlink::{ALL, ask, attribute, half, text, whole};
 
 /// How many rules log to each group. Rules of the older iptables are not among them; those of
 /// iptables-nft are.
@@ -28,7 +28,7 @@ pub fn logged_groups() -> io::Result<BTreeMap<u16, usize>> {
 /// The groups one rule logs to.
 fn groups_of(rule: &[u8]) -> Vec<u16> {
     let expressions = rule.get(FAMILY_HEADER..).and_then(|rest| attribute(rest, EXPRESSIONS));
-    let expressions = attributes(expressions.unwrap_or_default());
+    let expressions = whole(expressions.unwrap_or_default());
     expressions.filter_map(|(_, expression)| group(expression)).collect()
 }
 

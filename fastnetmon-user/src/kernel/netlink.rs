@@ -84,26 +84,38 @@ fn collect(received: &[u8], messages: &mut Vec<Message>) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The attributes that follow each other here, by kind.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// The attributes that follow each other here, by kind; the last one is an error when it is cut, or
+/// shorter than its own head.
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Cut>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let length = usize::from(half(rest, 0)?);
         // The upper two bits say that it is nested, or in network order.
         let kind = half(rest, 2)? & 0x3fff;
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
-        Some((kind, value))
+        let value = rest.get(4..length);
+        rest = value
+            .and_then(|_whole| rest.get(length.next_multiple_of(ALIGNMENT)..))
+            .unwrap_or_default();
+        Some(value.map(|value| (kind, value)).ok_or(Cut))
     })
+}
+
+/// An attribute that does not lie within the bytes it came in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Cut;
+
+/// Those that are whole.
+pub(super) fn whole(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    attributes(bytes).map_while(Result::ok)
 }
 
 /// The first attribute of this kind.
 pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|&(of, _)| of == kind).map(|(_, value)| value)
+    whole(bytes).find(|&(of, _)| of == kind).map(|(_, value)| value)
 }
 
 /// An attribute to be sent.
-pub(super) fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn put(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     body.extend(length.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
@@ -162,14 +174,18 @@ mod tests {
         let mut body = Vec::new();
         put(&mut body, 3, b"eth0\0");
         put(&mut body, 0x8004, &7_u32.to_ne_bytes());
-        let found: Vec<_> = attributes(&body).collect();
-        assert_eq!(found, [(3, b"eth0\0".as_slice()), (4, &7_u32.to_ne_bytes())]);
+        let both = [(3, b"eth0\0".as_slice()), (4, &7_u32.to_ne_bytes())];
+        assert_eq!(attributes(&body).collect::<Vec<_>>(), both.map(Ok));
         assert_eq!(text(attribute(&body, 3).unwrap()), "eth0");
         for cut in 0..body.len() {
-            assert!(attributes(&body[..cut]).count() <= 2);
+            // The first is 9 bytes and 3 of padding; less than a head is nothing.
+            let found: Vec<_> = attributes(&body[..cut]).collect();
+            assert_eq!(found.contains(&Ok(both[0])), cut >= 9, "{cut}");
+            assert_eq!(found.contains(&Err(Cut)), matches!(cut, 4..9 | 16..), "{cut}");
+            assert_eq!(whole(&body[..cut]).count(), usize::from(cut >= 9), "{cut}");
             let _either = collect(&body[..cut], &mut Vec::new());
         }
         // A length of nothing.
-        assert_eq!(attributes(&[0; 64]).count(), 0);
+        assert_eq!(attributes(&[0; 64]).collect::<Vec<_>>(), [Err(Cut)]);
     }
 }
