@@ -105,7 +105,9 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Tidy | Command::Changelog => {}
         Command::Test { .. } | Command::Bench { .. } => setup::run(Purpose::Testing)?,
-        Command::Ci | Command::Package { .. } => setup::run(Purpose::Packaging)?,
+        Command::Package { check: false, twice: false, .. } => setup::run(Purpose::Packaging)?,
+        Command::Package { .. } => setup::run(Purpose::Trying)?,
+        Command::Ci => setup::run(Purpose::Everything)?,
         _ => setup::run(Purpose::Building)?,
     }
     match command {

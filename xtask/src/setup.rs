@@ -19,14 +19,31 @@ use crate::{
 };
 
 /// What the machine has to be able to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Build, and run the lab and the demo.
     Building,
     /// Run every test as well: with the databases and programs that they try the agent on.
     Testing,
-    /// Make packages and try them.
+    /// Make packages.
     Packaging,
+    /// Make packages, and install or compare them.
+    Trying,
+    /// All of that.
+    Everything,
+}
+
+impl Purpose {
+    /// Programs that are needed beside those that everything needs.
+    const fn programs(self) -> &'static [&'static [(&'static str, &'static str)]] {
+        match self {
+            Self::Building => &[],
+            Self::Testing => &[&PEERS],
+            Self::Packaging => &[&PACKERS],
+            Self::Trying => &[&PACKERS, &TRIERS],
+            Self::Everything => &[&PEERS, &PACKERS, &TRIERS],
+        }
+    }
 }
 
 /// Makes this machine able to do that.
@@ -116,14 +133,15 @@ const PEERS: [(&str, &str); 13] = [
     ("capinfos", "wireshark-common"),
 ];
 
-/// What packages are tried in.
-const PACKERS: [(&str, &str); 4] = [
-    ("mmdebstrap", "mmdebstrap"),
-    ("rpm", "rpm"),
+/// What packages are made by, beside the tools that cargo builds.
+const PACKERS: [(&str, &str); 2] = [
     ("readelf", "binutils"),
     // Without it cargo-deb names no library that the program needs, and goes on.
     ("dpkg-shlibdeps", "dpkg-dev"),
 ];
+
+/// What packages are tried in, and looked into.
+const TRIERS: [(&str, &str); 2] = [("mmdebstrap", "mmdebstrap"), ("rpm", "rpm")];
 
 /// Headers the same C needs, and the one of the engine `pcap`, with their packages.
 const HEADERS: [(&str, &str); 3] =
@@ -246,13 +264,10 @@ fn llvm_of_package(description: &str) -> Option<u32> {
 
 /// The packages whose programs are not there, each once.
 fn missing_packages(purpose: Purpose, is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let peers = if purpose >= Purpose::Testing { PEERS.as_slice() } else { &[] };
-    let packers = if purpose >= Purpose::Packaging { PACKERS.as_slice() } else { &[] };
     let mut packages: Vec<&str> = PROGRAMS
         .iter()
         .chain(&HEADERS)
-        .chain(peers)
-        .chain(packers)
+        .chain(purpose.programs().iter().copied().flatten())
         .filter(|(name, _)| !is_there(name))
         .map(|(_, package)| *package)
         .collect();
@@ -307,6 +322,24 @@ mod tests {
                 .contains(&program)),
             ["clang", "gcc", "libc6-dev"]
         );
+    }
+
+    #[test]
+    fn each_purpose_asks_for_its_own_programs_only() {
+        let bare = |purpose| {
+            missing_packages(purpose, |name| {
+                PROGRAMS.iter().chain(&HEADERS).any(|(needed, _)| *needed == name)
+            })
+        };
+        assert!(bare(Purpose::Building).is_empty());
+        assert_eq!(bare(Purpose::Packaging), ["binutils", "dpkg-dev"]);
+        assert_eq!(bare(Purpose::Trying), ["binutils", "dpkg-dev", "mmdebstrap", "rpm"]);
+        let testing = bare(Purpose::Testing);
+        assert!(testing.contains(&"chromium") && !testing.contains(&"rpm"), "{testing:?}");
+        let everything = bare(Purpose::Everything);
+        for packages in [bare(Purpose::Trying), testing] {
+            assert!(packages.iter().all(|package| everything.contains(package)), "{packages:?}");
+        }
     }
 
     #[test]
