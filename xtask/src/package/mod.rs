@@ -4,6 +4,7 @@
 //! but that of the commit in it, so that two builds of one commit are the same to the last byte. All
 //! that is installed is laid out once, under `target/package/stage`; each format packs that.
 
+mod links;
 mod stage;
 mod tools;
 mod trial;

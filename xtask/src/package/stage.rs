@@ -3,6 +3,7 @@
 //! **Invariant**: a path or a mode stands here and nowhere else.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -12,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 use xtask::process;
 
+use super::links;
 use crate::changelog;
 
 /// Files of the repository: from where, to where, with which mode.
@@ -38,11 +40,15 @@ const FILES: [(&str, &str, u32); 15] = [
 ];
 
 /// Folders of which everything that ends so is installed: from, the end, to, mode.
-const FOLDERS: [(&str, &str, &str, u32); 3] = [
+const FOLDERS: [(&str, &str, &str, u32); 4] = [
     ("docs", ".md", "usr/share/doc/fastnetmon", 0o644),
+    ("docs", ".png", "usr/share/doc/fastnetmon", 0o644),
     ("docs", ".schema.json", "usr/share/doc/fastnetmon", 0o644),
     ("scripts/examples", ".sh", "usr/share/fastnetmon", 0o755),
 ];
+
+/// The changelog, which is put together.
+const CHANGELOG: (&str, &str) = ("CHANGELOG.md", "usr/share/doc/fastnetmon/CHANGELOG.md");
 
 /// Shells, and where each looks for completions.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -61,20 +67,23 @@ pub(super) fn lay_out(
     if stage.exists() {
         fs::remove_dir_all(stage)?;
     }
-    for (from, to, mode) in FILES {
-        place(&root.join(from), &stage.join(to), mode)?;
-    }
-    for (from, end, to, mode) in FOLDERS {
-        for entry in fs::read_dir(root.join(from))? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(end) {
-                place(&path, &stage.join(to).join(name), mode)?;
-            }
+    let files = files(root)?;
+    let mut places: BTreeMap<PathBuf, PathBuf> =
+        files.iter().map(|(from, (to, _))| (from.clone(), to.clone())).collect();
+    places.extend(FOLDERS.map(|(from, _, to, _)| (from.into(), to.into())));
+    places.insert(CHANGELOG.0.into(), CHANGELOG.1.into());
+    let write_text = |text: &str, from: &Path, to: &Path, mode| {
+        write(&stage.join(to), links::moved(text, from, to, &places).as_bytes(), mode)
+    };
+    for (from, (to, mode)) in &files {
+        if from.extension().is_some_and(|extension| extension == "md") {
+            write_text(&fs::read_to_string(root.join(from))?, from, to, *mode)?;
+        } else {
+            place(&root.join(from), &stage.join(to), *mode)?;
         }
     }
-    let changelog = stage.join("usr/share/doc/fastnetmon/CHANGELOG.md");
-    write(&changelog, changelog::collected(root)?.as_bytes(), 0o644)?;
+    let changelog = changelog::collected(root)?;
+    write_text(&changelog, Path::new(CHANGELOG.0), Path::new(CHANGELOG.1), 0o644)?;
     place(bill, &stage.join("usr/share/doc/fastnetmon/sbom.cdx.json"), 0o644)?;
     place(binary, &stage.join("usr/bin/fastnetmon"), 0o755)?;
     for (shell, to) in COMPLETIONS {
@@ -95,6 +104,21 @@ pub(super) fn lay_out(
     Ok(stage.to_owned())
 }
 
+/// What is installed as it is in the repository: from where, to where, with which mode.
+fn files(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, (PathBuf, u32)>> {
+    let mut files: BTreeMap<PathBuf, (PathBuf, u32)> =
+        FILES.iter().map(|&(from, to, mode)| (from.into(), (to.into(), mode))).collect();
+    for (from, end, to, mode) in FOLDERS {
+        for entry in fs::read_dir(root.join(from))? {
+            let name = entry?.file_name();
+            if name.to_string_lossy().ends_with(end) {
+                files.insert(Path::new(from).join(&name), (Path::new(to).join(&name), mode));
+            }
+        }
+    }
+    Ok(files)
+}
+
 fn place(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
     let bytes = fs::read(from).with_context(|| format!("`{}` cannot be packed", from.display()))?;
     write(to, &bytes, mode)
@@ -112,6 +136,7 @@ fn write(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy;
 
     /// Instead of the agent: a program that answers what is asked of it here.
     fn agent(folder: &Path) -> PathBuf {
@@ -137,6 +162,20 @@ mod tests {
             let script = fs::metadata(stage.join("usr/share/fastnetmon").join(name)).unwrap();
             assert_eq!(script.permissions().mode() & 0o777, 0o755, "{name}");
         }
+        let mut links = 0;
+        for entry in fs::read_dir(&documents).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path).unwrap();
+                links += text.matches("](").count();
+                let here = path.strip_prefix(&stage).unwrap();
+                let dead = tidy::dead_links(here, &text, |target| stage.join(target).exists());
+                assert!(dead.is_empty(), "{dead:#?}");
+            }
+        }
+        assert!(links > 100, "{links}");
+        let scripts = fs::read_to_string(documents.join("scripts.md")).unwrap();
+        assert!(scripts.contains("](../../fastnetmon/mail.sh)"), "{scripts}");
         fs::remove_dir_all(&folder).unwrap();
     }
 }

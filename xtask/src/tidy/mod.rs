@@ -17,6 +17,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use xtask::process;
 
+pub(crate) use self::text::resolve;
+
 /// Something that is not as it should be.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
@@ -52,6 +54,13 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         }
         count => bail!("tidy found {count} things to put right"),
     }
+}
+
+/// Links of a text to files that do not exist, for those who put texts elsewhere.
+#[cfg(test)]
+pub(crate) fn dead_links(path: &Path, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
+    let found = text::check_links(&Tracked { path, text }, exists);
+    found.iter().map(ToString::to_string).collect()
 }
 
 /// Longer files hide a seam.

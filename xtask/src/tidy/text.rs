@@ -97,7 +97,7 @@ fn links(line: &str) -> Vec<String> {
 }
 
 /// The path from the root that a link means, or `None` when it leads out of the project.
-fn resolve(folder: &Path, target: &str) -> Option<PathBuf> {
+pub(crate) fn resolve(folder: &Path, target: &str) -> Option<PathBuf> {
     let target = target.trim_matches(['<', '>']).split(['#', '?']).next()?;
     if target.is_empty() || target.contains(':') {
         return None;
