@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use fastnetmon_user::capture::{NflogSettings, nflog_rules};
 use fastnetmon_user::control::{Request, Way};
-use xtask::lab::{Attached, GUARDED, INSIDE_INTERFACE, Lab, Signal, Xdp};
+use xtask::lab::{Attached, GUARDED, INSIDE_INTERFACE, INSIDE_MAC, Lab, Signal, Xdp};
 use xtask::traffic::{Frame, Pace, Pool, Sender};
 
 use crate::agent::{Agent, Folder, Setup, command_by, configure, wait};
@@ -167,6 +168,60 @@ fn everything_works_with_what_is_left_under_libpcap() {
 #[test]
 fn everything_works_with_what_is_left_under_nflog() {
     everything_works_with_what_is_left(NFLOG, false);
+}
+
+/// The rules name it, and it shows its packets to the group again.
+#[test]
+fn a_port_that_comes_back_is_seen_with_what_is_left_under_nflog() {
+    let lab = Lab::new("rightsnflogport").unwrap();
+    let rules = nflog_rules(&NflogSettings::default(), &["p0".to_owned()]);
+    shell(&lab, rules.split_once("or, with").unwrap().0);
+    let mac = INSIDE_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    // Before the firewall a packet is looked at only when it is for this machine.
+    let make = format!(
+        "ip link add p0 address {mac} type veth peer name p1; ip link set p0 up; ip link set p1 up"
+    );
+    shell(&lab, &make);
+    let rest = "[security]\nuser = \"nobody\"\nscript_capabilities = []\n";
+    let agent = Agent::start_by(&lab, &FOR_NOBODY, &setup("engine = \"nflog\"", rest), "p0");
+    every_thread_has(&agent, NOBODY, NET_ADMIN, NET_ADMIN);
+    let send = |expected: u64| {
+        let pool = Pool::new([Frame::udp([203, 0, 113, 99], GUARDED, 53, 4444).payload(18)]);
+        let mut sender = lab.run_inside(|| Sender::open("p1")).unwrap().unwrap();
+        sender.send(&pool, 100, Pace::Full).unwrap();
+        assert_eq!(agent.settled(expected).totals.incoming.packets, expected);
+    };
+    send(100);
+    shell(&lab, "ip link delete p0");
+    let is_told = |alarm: &String| alarm.contains("`p0` is gone or down");
+    wait("the alarm", || agent.status().alarms.iter().any(is_told).then_some(()));
+    shell(&lab, &make);
+    wait("it to be seen again", || agent.status().alarms.is_empty().then_some(()));
+    send(200);
+    every_thread_has(&agent, NOBODY, NET_ADMIN, NET_ADMIN);
+}
+
+/// The socket is opened and the group bound by somebody who has what an agent keeps, and no more.
+#[test]
+fn what_is_left_under_nflog_is_enough_to_have_the_group_again() {
+    const BY_LESS: [&str; 4] = [
+        "sh",
+        "-c",
+        "chown -R nobody \"$(dirname \"$6\")\"; exec setpriv --reuid=65534 --regid=65534 \
+         --clear-groups --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin \
+         --bounding-set=-all,+net_admin \"$@\"",
+        "sh",
+    ];
+    let lab = Lab::new("rightsnflogagain").unwrap();
+    (NFLOG.prepare)(&lab);
+    let setup = setup("engine = \"nflog\"", "");
+    let mut first = Agent::start(&lab, &setup);
+    first.end(Signal::Terminate);
+    let agent = Agent::start_by(&lab, &BY_LESS, &setup, INSIDE_INTERFACE);
+    every_thread_has(&agent, NOBODY, NET_ADMIN, NET_ADMIN);
+    let pool = Pool::new([Frame::udp([203, 0, 113, 99], GUARDED, 53, 4444).payload(18)]);
+    lab.sender_outside().unwrap().send(&pool, 100, Pace::Full).unwrap();
+    assert_eq!(agent.settled(100).totals.incoming.packets, 100);
 }
 
 #[test]
