@@ -1,7 +1,6 @@
 //! The packet sockets: the same counts, the same story, and every loss told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
 use fastnetmon_user::control::{Packets, Status};
@@ -9,37 +8,14 @@ use xtask::lab::{Attached, GUARDED, Lab, Signal, Xdp};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command, command_by, configure, wait};
+use crate::crowd::{Crowd, VICTIM, WORLD4, WORLD6, ours4, ours6, send_in_pieces};
+use crate::ports::{go_and_come_back, ip, lay_cable, promiscuity};
 
 const ENGINE: &str = "engine = \"af_packet\"";
 const NOTHING: Attached = Attached { xdp: Xdp::None, tcx_ingress: 0, tcx_egress: 0 };
-const WORLD4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
-const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1);
-const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
-
-fn ours4(last: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, last).into()
-}
-
-fn ours6(last: u16) -> IpAddr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last).into()
-}
 
 fn setup<'a>() -> Setup<'a> {
     Setup { capture: ENGINE, ..Setup::default() }
-}
-
-#[track_caller]
-fn ip(lab: &Lab, arguments: &str) -> String {
-    let output = lab.command_inside("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// How many want the port to take frames that are not for it.
-fn promiscuity(lab: &Lab) -> u32 {
-    let text = ip(lab, "-d link show dev in0");
-    let (_, rest) = text.split_once("promiscuity ").unwrap();
-    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -50,19 +26,8 @@ fn packets_are_counted_to_the_last_one_in_both_directions_and_families() {
     assert_eq!(lab.attached_inside().unwrap(), NOTHING);
     let mut outside = lab.sender_outside().unwrap();
     let mut inside = lab.sender_inside().unwrap();
-    let size = |host: u16| 20 + (host % 50) * 10;
-    let in4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(size(h.into())))
-        .collect();
-    let in6: Vec<Frame> =
-        (1..=200).map(|h| Frame::tcp_syn(WORLD6, ours6(h), 1000, 80).payload(size(h))).collect();
-    let out4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(ours4(h), WORLD4, 53, 1000).payload(size(h.into())).outwards())
-        .collect();
-    let out6: Vec<Frame> = (1..=200)
-        .map(|h| Frame::udp(ours6(h), WORLD6, 53, 1000).payload(size(h)).outwards())
-        .collect();
-    let bytes = |frames: &[Frame]| frames.iter().map(Frame::ip_len).sum::<u64>() * (EACH / 200);
+    let Crowd { in4, in6, out4, out6 } = Crowd::in_steps_of(10);
+    let bytes = |frames: &[Frame]| Crowd::bytes(frames, EACH);
     let (bytes_in, bytes_out) = (bytes(&in4) + bytes(&in6), bytes(&out4) + bytes(&out6));
     for frames in [in4, in6] {
         outside.send(&Pool::new(frames), EACH, Pace::Pps(100_000)).unwrap();
@@ -241,30 +206,10 @@ fn tags_hide_nothing_and_what_cannot_be_read_is_counted_by_reason() {
 }
 
 #[test]
-#[expect(unsafe_code, reason = "UDP_SEGMENT has no safe form")]
 fn what_offload_will_cut_is_counted_to_the_segment() {
     let lab = Lab::new("afpgso").unwrap();
     let agent = Agent::start(&lab, &setup());
-    lab.run_inside(|| {
-        let socket = UdpSocket::bind((GUARDED, 5000)).unwrap();
-        let piece: libc::c_int = 1000;
-        // SAFETY: the option takes an `int`, which lives beyond the call.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_UDP,
-                103, // UDP_SEGMENT (linux/udp.h)
-                (&raw const piece).cast(),
-                4,
-            )
-        };
-        assert_eq!(set, 0);
-        for _ in 0..100 {
-            let far = (Ipv4Addr::new(100, 64, 0, 1), 9);
-            assert_eq!(socket.send_to(&[7; 10_500], far).unwrap(), 10_500);
-        }
-    })
-    .unwrap();
+    send_in_pieces(&lab, 1000, 10_500);
     let outgoing = agent.settled(1_100).totals.outgoing;
     assert_eq!((outgoing.packets, outgoing.bytes), (1_100, 100 * (10_500 + 11 * 28)));
 }
@@ -272,45 +217,13 @@ fn what_offload_will_cut_is_counted_to_the_segment() {
 #[test]
 fn a_port_that_comes_back_is_seen_again_made_anew_or_not() {
     let lab = Lab::new("afpback").unwrap();
-    ip(&lab, "link add p0 type veth peer name p1");
-    for port in ["p0", "p1"] {
-        ip(&lab, &format!("link set {port} up"));
-    }
+    lay_cable(&lab);
     let agent = Agent::start_by(&lab, &[], &setup(), "p0");
-    let pool = || Pool::new([Frame::udp(WORLD4, ours4(1), 1, 2)]);
-    let send = || {
-        let mut sender = lab.run_inside(|| xtask::traffic::Sender::open("p1")).unwrap().unwrap();
-        sender.send(&pool(), 1_000, Pace::Pps(20_000)).unwrap();
-    };
-    let broken = |is: bool| {
-        wait("the alarm to come or go", || {
-            let alarms = agent.status().alarms;
-            let there = alarms.iter().any(|alarm| alarm.contains("The capture is broken"));
-            (there == is && (is || alarms.is_empty())).then_some(alarms)
-        })
-    };
-    let incoming = || agent.status().totals.incoming.packets;
-    send();
-    wait("the first thousand", || (incoming() == 1_000).then_some(()));
-    ip(&lab, "link set p0 down");
-    let alarms = broken(true);
+    let pool = Pool::new([Frame::udp(WORLD4, ours4(1), 1, 2)]);
+    let alarms = go_and_come_back(&lab, &agent, &pool);
     let expected = "The capture is broken: engine `af_packet`: interface `p0`: Network is down";
     assert!(alarms.iter().any(|alarm| alarm.starts_with(expected)), "{alarms:?}");
     assert_eq!(alarms.len(), 2, "{alarms:?}");
-    ip(&lab, "link set p0 up");
-    broken(false);
-    send();
-    wait("the second thousand", || (incoming() == 2_000).then_some(()));
-    ip(&lab, "link delete p0");
-    broken(true);
-    ip(&lab, "link add p0 type veth peer name p1");
-    for port in ["p0", "p1"] {
-        ip(&lab, &format!("link set {port} up"));
-    }
-    broken(false);
-    send();
-    wait("the third thousand", || (incoming() == 3_000).then_some(()));
-    assert!(agent.log().contains("The capture works again."));
 }
 
 #[test]

@@ -1,24 +1,13 @@
 //! Counted = sent.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use fastnetmon_user::control::{Host, Traffic};
 use xtask::lab::{Lab, Xdp};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Setup};
-
-// Nobody there answers.
-const WORLD4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
-const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1);
-
-fn ours4(last: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, last).into()
-}
-
-fn ours6(last: u16) -> IpAddr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last).into()
-}
+use crate::crowd::{Crowd, WORLD4, WORLD6, ours4, ours6};
 
 /// Foreign to a configuration that guards `2001:db8:0::/48`.
 fn setup<'a>() -> Setup<'a> {
@@ -38,21 +27,8 @@ fn a_million_packets_are_counted_to_the_last_one_in_both_directions_and_families
     let mut outside = lab.sender_outside().unwrap();
     let mut inside = lab.sender_inside().unwrap();
 
-    // 200 hosts of each family, in sizes that differ.
-    let size = |host: u16| 20 + (host % 50) * 10;
-    let in4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(size(h.into())))
-        .collect();
-    let in6: Vec<Frame> =
-        (1..=200).map(|h| Frame::tcp_syn(WORLD6, ours6(h), 1000, 80).payload(size(h))).collect();
-    let out4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(ours4(h), WORLD4, 53, 1000).payload(size(h.into())).outwards())
-        .collect();
-    let out6: Vec<Frame> = (1..=200)
-        .map(|h| Frame::udp(ours6(h), WORLD6, 53, 1000).payload(size(h)).outwards())
-        .collect();
-    // Every pool is gone round a whole number of times.
-    let bytes = |frames: &[Frame]| frames.iter().map(Frame::ip_len).sum::<u64>() * (EACH / 200);
+    let Crowd { in4, in6, out4, out6 } = Crowd::in_steps_of(10);
+    let bytes = |frames: &[Frame]| Crowd::bytes(frames, EACH);
     let (bytes_in, bytes_out) = (bytes(&in4) + bytes(&in6), bytes(&out4) + bytes(&out6));
 
     for frames in [in4, in6] {

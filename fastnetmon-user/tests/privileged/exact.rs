@@ -1,7 +1,6 @@
 //! What leaves, to the segment: offload, tags, guests, filters instead of links.
 
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastnetmon_common::abi::program;
 use fastnetmon_common::class::Direction;
@@ -9,20 +8,14 @@ use fastnetmon_common::table::gained;
 use fastnetmon_user::kernel::{self, Frozen};
 use fastnetmon_user::model::Prefix;
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
-use xtask::lab::{Attached, GUARDED, Lab, Signal, Xdp};
+use xtask::lab::{Attached, Lab, Signal, Xdp};
 use xtask::traffic::{Frame, Pace, Pool, Sender};
 
 use crate::agent::{Agent, Setup};
+use crate::crowd::{FAR, send_in_pieces};
+use crate::ports::ip;
 
-/// Beyond the outside, where nobody answers.
-const FAR: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
-
-#[track_caller]
-fn ip(lab: &Lab, arguments: &str) {
-    let status = lab.command_inside("ip").args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
-}
 
 /// Offsets in `struct __sk_buff` (linux/bpf.h).
 const GSO_SEGS: usize = 164;
@@ -66,30 +59,11 @@ fn a_frame_on_its_way_to_segmentation_counts_as_its_segments() {
 }
 
 #[test]
-#[expect(unsafe_code, reason = "UDP_SEGMENT has no safe form")]
 fn a_socket_that_uses_segmentation_offload_is_counted_to_the_segment() {
     let lab = Lab::new("gso").unwrap();
     let agent = Agent::start(&lab, &Setup::default());
-    lab.run_inside(|| {
-        let socket = UdpSocket::bind((GUARDED, 5000)).unwrap();
-        let piece: libc::c_int = 1000;
-        // SAFETY: the option takes an `int`, which lives beyond the call.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_UDP,
-                103, // UDP_SEGMENT (linux/udp.h)
-                (&raw const piece).cast(),
-                4,
-            )
-        };
-        assert_eq!(set, 0);
-        for _ in 0..100 {
-            // Ten whole pieces and one of 500.
-            assert_eq!(socket.send_to(&[7; 10_500], (FAR, 9)).unwrap(), 10_500);
-        }
-    })
-    .unwrap();
+    // Ten whole pieces and one of 500.
+    send_in_pieces(&lab, 1000, 10_500);
     let outgoing = agent.settled(1_100).totals.outgoing;
     assert_eq!((outgoing.packets, outgoing.bytes), (1_100, 100 * (10_500 + 11 * 28)));
 }

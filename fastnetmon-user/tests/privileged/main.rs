@@ -17,6 +17,7 @@ mod browser;
 mod console;
 mod corpus;
 mod counts;
+mod crowd;
 mod doctor;
 mod documents;
 mod double;
@@ -41,6 +42,7 @@ mod page;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod pf_ring;
+mod ports;
 mod prometheus;
 mod refusals;
 mod reload;

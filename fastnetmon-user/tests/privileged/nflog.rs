@@ -1,6 +1,6 @@
 //! NFLOG: what rules log is counted by its own length, and every loss told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::UdpSocket;
 
 use fastnetmon_user::capture::{NflogSettings, nflog_rules};
 use fastnetmon_user::control::Packets;
@@ -8,20 +8,10 @@ use xtask::lab::{GUARDED, INSIDE_INTERFACE, Lab, Signal, signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command, command_by, configure, wait};
+use crate::crowd::{Crowd, FAR, VICTIM, WORLD4, ours4};
 use crate::engines::{add_rules, shell};
 
 const ENGINE: &str = "engine = \"nflog\"";
-const WORLD4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
-const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1);
-const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
-
-fn ours4(last: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, last).into()
-}
-
-fn ours6(last: u16) -> IpAddr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last).into()
-}
 
 fn setup(capture: &str) -> Setup<'_> {
     Setup { capture, ..Setup::default() }
@@ -32,8 +22,7 @@ fn say(lab: &Lab, count: u32, bytes: usize) {
     lab.run_inside(|| {
         let socket = UdpSocket::bind((GUARDED, 5000)).unwrap();
         for _ in 0..count {
-            let far = (Ipv4Addr::new(100, 64, 0, 1), 9);
-            assert_eq!(socket.send_to(&vec![7; bytes], far).unwrap(), bytes);
+            assert_eq!(socket.send_to(&vec![7; bytes], (FAR, 9)).unwrap(), bytes);
         }
     })
     .unwrap();
@@ -45,13 +34,8 @@ fn counts_to_the_last_packet(lab: &Lab, capture: &str) {
     const EACH: u64 = 20_000;
     let agent = Agent::start(lab, &setup(capture));
     let mut outside = lab.sender_outside().unwrap();
-    let size = |host: u16| 20 + (host % 50) * 20;
-    let in4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(size(h.into())))
-        .collect();
-    let in6: Vec<Frame> =
-        (1..=200).map(|h| Frame::tcp_syn(WORLD6, ours6(h), 1000, 80).payload(size(h))).collect();
-    let bytes = |frames: &[Frame]| frames.iter().map(Frame::ip_len).sum::<u64>() * (EACH / 200);
+    let Crowd { in4, in6, .. } = Crowd::in_steps_of(20);
+    let bytes = |frames: &[Frame]| Crowd::bytes(frames, EACH);
     let bytes_in = bytes(&in4) + bytes(&in6);
     for frames in [in4, in6] {
         outside.send(&Pool::new(frames), EACH, Pace::Pps(50_000)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use fastnetmon_user::control::{Packets, Status};
@@ -10,20 +10,11 @@ use xtask::lab::{GUARDED, Lab, Signal, signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command, command_by, configure, wait};
+use crate::crowd::{Crowd, VICTIM, WORLD4, WORLD6, ours4, ours6};
 use crate::engines::shell;
+use crate::ports::{go_and_come_back, lay_cable};
 
 const ENGINE: &str = "engine = \"pcap\"";
-const WORLD4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
-const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1);
-const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
-
-fn ours4(last: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, last).into()
-}
-
-fn ours6(last: u16) -> IpAddr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last).into()
-}
 
 fn setup(capture: &str) -> Setup<'_> {
     Setup { capture, ..Setup::default() }
@@ -36,18 +27,9 @@ fn counts_to_the_last_packet(lab: &Lab, capture: &str, interface: &str) {
     let agent = Agent::start_by(lab, &[], &setup(capture), interface);
     let mut outside = lab.sender_outside().unwrap();
     let mut inside = lab.sender_inside().unwrap();
-    let size = |host: u16| 20 + (host % 50) * 10;
-    let in4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(size(h.into())))
-        .collect();
-    let in6: Vec<Frame> =
-        (1..=200).map(|h| Frame::tcp_syn(WORLD6, ours6(h), 1000, 80).payload(size(h))).collect();
-    let out4: Vec<Frame> = (1..=200)
-        .map(|h: u8| {
-            Frame::udp(ours4(h), WORLD4, 53, 1000).payload(size(h.into())).vlan(7).outwards()
-        })
-        .collect();
-    let bytes = |frames: &[Frame]| frames.iter().map(Frame::ip_len).sum::<u64>() * (EACH / 200);
+    let Crowd { in4, in6, out4, .. } = Crowd::in_steps_of(10);
+    let out4: Vec<Frame> = out4.into_iter().map(|frame| frame.vlan(7)).collect();
+    let bytes = |frames: &[Frame]| Crowd::bytes(frames, EACH);
     let (bytes_in, bytes_out) = (bytes(&in4) + bytes(&in6), bytes(&out4));
     for frames in [in4, in6] {
         outside.send(&Pool::new(frames), EACH, Pace::Pps(50_000)).unwrap();
@@ -178,39 +160,12 @@ fn an_interface_without_link_headers_is_read_as_ip() {
 #[test]
 fn a_port_that_comes_back_is_seen_again_made_anew_or_not() {
     let lab = Lab::new("pcapback").unwrap();
-    let make = "ip link add p0 type veth peer name p1; ip link set p0 up; ip link set p1 up";
-    shell(&lab, make);
+    lay_cable(&lab);
     let agent = Agent::start_by(&lab, &[], &setup(ENGINE), "p0");
-    let pool = || Pool::new([Frame::udp(WORLD4, ours4(1), 1, 2)]);
-    let send = || {
-        let mut sender = lab.run_inside(|| xtask::traffic::Sender::open("p1")).unwrap().unwrap();
-        sender.send(&pool(), 1_000, Pace::Pps(20_000)).unwrap();
-    };
-    let broken = |is: bool| {
-        wait("the alarm to come or go", || {
-            let alarms = agent.status().alarms;
-            let there = alarms.iter().any(|alarm| alarm.contains("The capture is broken"));
-            (there == is && (is || alarms.is_empty())).then_some(alarms)
-        })
-    };
-    let incoming = || agent.status().totals.incoming.packets;
-    send();
-    wait("the first thousand", || (incoming() == 1_000).then_some(()));
-    shell(&lab, "ip link set p0 down");
-    let alarms = broken(true);
+    let pool = Pool::new([Frame::udp(WORLD4, ours4(1), 1, 2)]);
+    let alarms = go_and_come_back(&lab, &agent, &pool);
     let expected = "The capture is broken: engine `pcap`: interface `p0`: ";
     assert!(alarms.iter().any(|alarm| alarm.starts_with(expected)), "{alarms:?}");
-    shell(&lab, "ip link set p0 up");
-    broken(false);
-    send();
-    wait("the second thousand", || (incoming() == 2_000).then_some(()));
-    shell(&lab, "ip link delete p0");
-    broken(true);
-    shell(&lab, make);
-    broken(false);
-    send();
-    wait("the third thousand", || (incoming() == 3_000).then_some(()));
-    assert!(agent.log().contains("The capture works again."));
     assert_eq!(agent.status().packets.dropped, 0);
 }
 

@@ -2,47 +2,23 @@
 //!
 //! No test here meets the real module: what the doubles cannot prove is in `docs/pf_ring.md`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
 use fastnetmon_user::control::{Packets, Status};
-use xtask::lab::{GUARDED, Lab, Signal};
+use xtask::lab::{Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command_by, configure, wait};
+use crate::crowd::{Crowd, VICTIM, WORLD4, ours4, send_in_pieces};
 use crate::double::{Double, Way};
-
-const WORLD4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
-const WORLD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1);
-const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
-
-fn ours4(last: u8) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, last).into()
-}
-
-fn ours6(last: u16) -> IpAddr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last).into()
-}
+use crate::ports::{go_and_come_back, lay_cable, promiscuity};
 
 #[track_caller]
 fn start(lab: &Lab, by: &[String], setup: &Setup<'_>, interface: &str) -> Agent {
     let by: Vec<&str> = by.iter().map(String::as_str).collect();
     Agent::start_by(lab, &by, setup, interface)
-}
-
-#[track_caller]
-fn ip(lab: &Lab, arguments: &str) -> String {
-    let output = lab.command_inside("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn promiscuity(lab: &Lab) -> u32 {
-    let text = ip(lab, "-d link show dev in0");
-    let (_, rest) = text.split_once("promiscuity ").unwrap();
-    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// Sends to and from 200 hosts of each family and demands that all of it is counted.
@@ -59,22 +35,9 @@ fn counts(label: &str, way: Way, script: &str, more: &str) -> (Status, String) {
     let agent = start(&lab, &way.by(&script, Some(&log)), &setup, "in0");
     let mut outside = lab.sender_outside().unwrap();
     let mut inside = lab.sender_inside().unwrap();
-    let size = |host: u16| 20 + (host % 50) * 10;
-    let in4: Vec<Frame> = (1..=200)
-        .map(|h: u8| Frame::udp(WORLD4, ours4(h), 1000, 53).payload(size(h.into())))
-        .collect();
-    let in6: Vec<Frame> =
-        (1..=200).map(|h| Frame::tcp_syn(WORLD6, ours6(h), 1000, 80).payload(size(h))).collect();
-    let out4: Vec<Frame> = (1..=200)
-        .map(|h: u8| {
-            let frame = Frame::udp(ours4(h), WORLD4, 53, 1000).payload(size(h.into()));
-            frame.vlan(7).outwards()
-        })
-        .collect();
-    let out6: Vec<Frame> = (1..=200)
-        .map(|h| Frame::udp(ours6(h), WORLD6, 53, 1000).payload(size(h)).outwards())
-        .collect();
-    let bytes = |frames: &[Frame]| frames.iter().map(Frame::ip_len).sum::<u64>() * (EACH / 200);
+    let Crowd { in4, in6, out4, out6 } = Crowd::in_steps_of(10);
+    let out4: Vec<Frame> = out4.into_iter().map(|frame| frame.vlan(7)).collect();
+    let bytes = |frames: &[Frame]| Crowd::bytes(frames, EACH);
     let (bytes_in, bytes_out) = (bytes(&in4) + bytes(&in6), bytes(&out4) + bytes(&out6));
     for frames in [in4, in6] {
         outside.send(&Pool::new(frames), EACH, Pace::Pps(20_000)).unwrap();
@@ -278,33 +241,13 @@ fn a_small_ring_of_the_modules_double_overflows_under_load_and_tells_it_all() {
 }
 
 #[test]
-#[expect(unsafe_code, reason = "UDP_SEGMENT has no safe form")]
 fn what_offload_will_cut_into_full_packets_is_counted_to_the_segment() {
     for way in Way::BOTH {
         let lab = Lab::new(&format!("pfrgso{}", way.name())).unwrap();
         let capture = way.capture("threads = 1");
         let setup = Setup { capture: &capture, ..Setup::default() };
         let agent = start(&lab, &way.by("", None), &setup, "in0");
-        lab.run_inside(|| {
-            let socket = UdpSocket::bind((GUARDED, 5000)).unwrap();
-            let piece: libc::c_int = 1472;
-            // SAFETY: the option takes an `int`, which lives beyond the call.
-            let set = unsafe {
-                libc::setsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_UDP,
-                    103, // UDP_SEGMENT (linux/udp.h)
-                    (&raw const piece).cast(),
-                    4,
-                )
-            };
-            assert_eq!(set, 0);
-            for _ in 0..100 {
-                let far = (Ipv4Addr::new(100, 64, 0, 1), 9);
-                assert_eq!(socket.send_to(&[7; 14_820], far).unwrap(), 14_820);
-            }
-        })
-        .unwrap();
+        send_in_pieces(&lab, 1472, 14_820);
         let outgoing = agent.settled(1_100).totals.outgoing;
         assert_eq!((outgoing.packets, outgoing.bytes), (1_100, 100 * (14_820 + 11 * 28)));
     }
@@ -399,48 +342,15 @@ fn a_mirror_port_is_promiscuous_counts_both_ends_and_is_left_clean() {
 fn a_port_that_comes_back_is_seen_again_made_anew_or_not() {
     for way in Way::BOTH {
         let lab = Lab::new(&format!("pfrback{}", way.name())).unwrap();
-        let make = || {
-            ip(&lab, "link add p0 type veth peer name p1");
-            for port in ["p0", "p1"] {
-                ip(&lab, &format!("link set {port} up"));
-            }
-        };
-        make();
+        lay_cable(&lab);
         let capture = way.capture("threads = 2");
         let setup = Setup { capture: &capture, ..Setup::default() };
         let agent = start(&lab, &way.by("", None), &setup, "p0");
-        let pool = || Pool::new((1..=50).map(|h| Frame::udp(WORLD4, ours4(h), u16::from(h), 2)));
-        let send = || {
-            let mut sender =
-                lab.run_inside(|| xtask::traffic::Sender::open("p1")).unwrap().unwrap();
-            sender.send(&pool(), 1_000, Pace::Pps(20_000)).unwrap();
-        };
-        let broken = |is: bool| {
-            wait("the alarm to come or go", || {
-                let alarms = agent.status().alarms;
-                let there = alarms.iter().any(|alarm| alarm.contains("The capture is broken"));
-                (there == is && (is || alarms.is_empty())).then_some(alarms)
-            })
-        };
-        let incoming = || agent.status().totals.incoming.packets;
-        send();
-        wait("the first thousand", || (incoming() == 1_000).then_some(()));
-        ip(&lab, "link set p0 down");
-        let alarms = broken(true);
+        let pool = Pool::new((1..=50).map(|h| Frame::udp(WORLD4, ours4(h), u16::from(h), 2)));
+        let alarms = go_and_come_back(&lab, &agent, &pool);
         let expected =
             "The capture is broken: engine `pf_ring`: interface `p0`: it is down or gone.";
         assert!(alarms.iter().any(|alarm| alarm == expected), "{alarms:?}");
-        ip(&lab, "link set p0 up");
-        broken(false);
-        send();
-        wait("the second thousand", || (incoming() == 2_000).then_some(()));
-        ip(&lab, "link delete p0");
-        broken(true);
-        make();
-        broken(false);
-        send();
-        wait("the third thousand", || (incoming() == 3_000).then_some(()));
-        assert!(agent.log().contains("The capture works again."));
     }
 }
 
