@@ -41,7 +41,7 @@ pub use self::packet_files::{
 pub use self::report::{full as report_text, header as report_header};
 pub use self::script::Script;
 pub use self::settings::{Arguments, Format, Seconds, Settings, Workers};
-pub use self::trusted::{Untrusted, trusted};
+pub use self::trusted::{Untrusted, poster};
 pub use self::webhook::{Address, Attempts, Settings as WebhookSettings, Webhook, WebhookError};
 pub use self::xdp_drop::{
     Common, Hosts, Lifetime, Mode as DropMode, Percent, Settings as XdpDropSettings, XdpDrop,

@@ -15,9 +15,8 @@ use flate2::write::GzEncoder;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use ureq::Agent;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-use crate::actions::{self, Untrusted};
+use crate::actions::{Untrusted, poster};
 use crate::model::plain_words;
 use crate::reports::ExportError;
 use crate::reports::secret::{Secret, SecretError};
@@ -96,22 +95,14 @@ impl Http {
         ca_file: &Path,
         gzip: bool,
     ) -> Result<Self, HttpError> {
-        let mut config = Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .proxy(None)
-            .user_agent(concat!("fastnetmon/", env!("CARGO_PKG_VERSION")));
-        if url.is_secure() {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let tls = TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .unversioned_rustls_crypto_provider(provider)
-                .root_certs(trusted(section, ca_file)?)
-                .build();
-            config = config.tls_config(tls);
-        }
+        let agent = poster(url.is_secure().then_some(ca_file)).map_err(|why| match why {
+            Untrusted::Unreadable(file, source) => {
+                HttpError::Certificates { section, file, source }
+            }
+            Untrusted::Empty(file) => HttpError::NoCertificate { section, file },
+        })?;
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent,
             access,
             gzip,
             patience: Duration::from_secs(5),
@@ -213,12 +204,4 @@ fn zipped(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
     encoder.write_all(body)?;
     encoder.finish()
-}
-
-/// Who may sign a server's certificate.
-fn trusted(section: &'static str, ca_file: &Path) -> Result<RootCerts, HttpError> {
-    actions::trusted(ca_file).map_err(|error| match error {
-        Untrusted::Unreadable(file, source) => HttpError::Certificates { section, file, source },
-        Untrusted::Empty(file) => HttpError::NoCertificate { section, file },
-    })
 }

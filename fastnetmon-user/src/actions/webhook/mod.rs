@@ -22,10 +22,9 @@ use std::time::Duration;
 use ring::hmac;
 use ureq::Agent;
 use ureq::http::StatusCode;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 pub use self::settings::{Address, Attempts, Settings};
-use crate::actions::{self, Action, ActionError, Errand, Sort, Untrusted, event};
+use crate::actions::{Action, ActionError, Errand, Sort, Untrusted, event, poster};
 use crate::model::plain_words;
 use crate::origins::Origins;
 use crate::verdicts::Verdict;
@@ -96,23 +95,8 @@ impl Webhook {
             Some(from_file(secret_file)?)
         };
         let key = secret.map(|secret| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
-        let mut config = Agent::config_builder()
-            // A post that is sent on somewhere else is not what was asked for.
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .proxy(None)
-            .user_agent(concat!("fastnetmon/", env!("CARGO_PKG_VERSION")));
-        if url.is_secure() {
-            let roots = trusted(ca_file)?;
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let tls = TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .unversioned_rustls_crypto_provider(provider)
-                .root_certs(roots)
-                .build();
-            config = config.tls_config(tls);
-        }
-        let (agent, origins) = (config.build().new_agent(), Origins::default());
+        let agent = poster(url.is_secure().then_some(ca_file)).map_err(untrusted)?;
+        let origins = Origins::default();
         Ok(Some(Self { url: url.clone(), agent, key, origins }))
     }
 
@@ -228,15 +212,15 @@ fn from_file(file: &Path) -> Result<Vec<u8>, WebhookError> {
     Ok(secret.to_vec())
 }
 
-/// Whose certificates are trusted.
-fn trusted(ca_file: &Path) -> Result<RootCerts, WebhookError> {
-    actions::trusted(ca_file).map_err(|error| match error {
+/// Nobody is trusted to sign a certificate.
+fn untrusted(why: Untrusted) -> WebhookError {
+    match why {
         Untrusted::Unreadable(file, source) => {
             let file = file.display().to_string();
             WebhookError::Unreadable { file, key: "`ca_file`", source }
         }
         Untrusted::Empty(file) => WebhookError::NoCertificate(file.display().to_string()),
-    })
+    }
 }
 
 #[cfg(test)]
