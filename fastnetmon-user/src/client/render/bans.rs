@@ -3,29 +3,26 @@
 use std::fmt::Write as _;
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 
-use super::{left, list as rows, span, why, wrapped};
+use super::{left, list as rows, listed, span, why, wrapped};
 use crate::client::state::State;
 use crate::client::theme::Theme;
 use crate::control::{Ban, Dropping};
 
-/// Title, list, and what is said of the chosen one.
-fn parts(body: Rect) -> [Rect; 3] {
-    Layout::vertical([Constraint::Length(2), Constraint::Fill(1), Constraint::Length(4)])
-        .areas(body)
-}
+/// Lines above the list.
+const TITLE: u16 = 2;
 
 /// Where the list is.
 pub(super) fn list(body: Rect) -> Rect {
-    let [_, list, _] = parts(body);
+    let [_, list, _] = listed(body, TITLE);
     list
 }
 
 pub(super) fn draw(state: &State, theme: Theme, frame: &mut Frame<'_>, body: Rect) {
-    let [title, list, said] = parts(body);
+    let [title, list, said] = listed(body, TITLE);
     let bans = &state.status.bans;
     let longest = bans.iter().map(|ban| ban.ip.to_string().len()).max().unwrap_or(0).max(15);
     let heads = format!(

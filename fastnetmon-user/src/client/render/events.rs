@@ -1,29 +1,26 @@
 //! What happened, newest first.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{list as rows, span, wrapped};
+use super::{list as rows, listed, span, wrapped};
 use crate::client::state::State;
 use crate::client::theme::Theme;
 use crate::control::{Event, Way};
 
-/// Title, list, and what is said of the chosen one.
-fn parts(body: Rect) -> [Rect; 3] {
-    Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(4)])
-        .areas(body)
-}
+/// Lines above the list.
+const TITLE: u16 = 1;
 
 /// Where the list is.
 pub(super) fn list(body: Rect) -> Rect {
-    let [_, list, _] = parts(body);
+    let [_, list, _] = listed(body, TITLE);
     list
 }
 
 pub(super) fn draw(state: &State, theme: Theme, frame: &mut Frame<'_>, body: Rect) {
-    let [title, list, said] = parts(body);
+    let [title, list, said] = listed(body, TITLE);
     let text = format!("Events, newest first: {}", state.events.len());
     frame.render_widget(Line::styled(text, theme.title()), title);
     let lines = state.events.iter().map(|event| line(event, state, theme));

@@ -151,6 +151,12 @@ const fn first(row: usize, rows: usize) -> usize {
     }
 }
 
+/// A title of so many lines, a list, and what is said of its chosen row.
+fn listed(body: Rect, title: u16) -> [Rect; 3] {
+    Layout::vertical([Constraint::Length(title), Constraint::Fill(1), Constraint::Length(4)])
+        .areas(body)
+}
+
 /// A list with a sign before the chosen row, and what is said of that row below it.
 fn list(
     frame: &mut Frame<'_>,
