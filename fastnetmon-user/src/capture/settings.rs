@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::engine_settings::{NflogSettings, PcapSettings};
+use crate::kernel::Role;
 
 /// How packets are seen.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -156,6 +157,24 @@ pub enum RoleName {
     Uplink,
     /// A mirror port.
     Mirror,
+}
+
+impl RoleName {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uplink => "uplink",
+            Self::Mirror => "mirror",
+        }
+    }
+
+    /// What it means for a port.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Uplink => Role::Uplink,
+            Self::Mirror => Role::Mirror,
+        }
+    }
 }
 
 /// Ways to hold the classifier of what leaves, by name.

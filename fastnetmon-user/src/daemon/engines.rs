@@ -14,9 +14,7 @@ use crate::capture::{
 use crate::counters::Counters;
 use crate::daemon::hints::Hints;
 use crate::daemon::{Settings, StartError, clock, drops, privileges};
-use crate::kernel::{
-    self, ANY, Attached, Backlog, Egress, Frozen, Gate, Mode, Port, Role, Support,
-};
+use crate::kernel::{self, ANY, Attached, Backlog, Egress, Frozen, Gate, Mode, Port, Support};
 use crate::model::Moment;
 use crate::networks::{Ignores, Plan, PrefixSet, Territory};
 use crate::tables::{self, Entry, Parts, Row, Shape};
@@ -241,10 +239,7 @@ fn in_nflog(
 ) -> Result<Chosen, StartError> {
     let capture = &settings.capture;
     let names: Vec<String> = ports.iter().map(|port| port.interface.clone()).collect();
-    let role = match capture.role {
-        RoleName::Uplink => Role::Uplink,
-        RoleName::Mirror => Role::Mirror,
-    };
+    let role = capture.role.role();
     in_threads(settings, ports, ours, reason, NonZeroU32::MIN, || {
         NflogEngine::open(&capture.nflog, role, &names, clock::now).map(Box::new).map(Own::Nflog)
     })

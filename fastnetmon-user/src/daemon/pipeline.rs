@@ -27,7 +27,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::actions::{self, Actions, Notebook, WebhookError, XdpDrop};
-use crate::capture::{CaptureError, Engine, EngineName, Polled, RoleName};
+use crate::capture::{CaptureError, Engine, EngineName, Polled};
 use crate::control::Status;
 use crate::counters::{Evidence, Rules, Writer};
 use crate::daemon::containers::{self, Containers};
@@ -42,7 +42,7 @@ use crate::daemon::rights::RightsError;
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
 use crate::daemon::{Settings, clock, origins, packets, rights, screen, service};
-use crate::kernel::{self, Attached, KernelError, Mode, Port, Role};
+use crate::kernel::{self, Attached, KernelError, Mode, Port};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::origins::Origins;
 use crate::rates::WINDOW;
@@ -256,7 +256,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         engine,
         engine_reason: reason,
         follows: matches!(eyes, Eyes::Own(..)),
-        role: role_name(settings.capture.role),
+        role: settings.capture.role.name(),
         evidence: shown_by,
         interfaces: ports.iter().map(|port| port.interface.clone()).collect(),
         started: counters.last(),
@@ -622,10 +622,7 @@ fn ports(settings: &Settings) -> Result<Vec<Port>, StartError> {
         }
         ports.push(Port {
             interface,
-            role: match capture.role {
-                RoleName::Uplink => Role::Uplink,
-                RoleName::Mirror => Role::Mirror,
-            },
+            role: capture.role.role(),
             mode: match capture.engine {
                 EngineName::XdpGeneric => Mode::Generic,
                 _ => Mode::Native,
@@ -635,13 +632,6 @@ fn ports(settings: &Settings) -> Result<Vec<Port>, StartError> {
     // The rules of the firewall choose for NFLOG.
     let is_chosen = !ports.is_empty() || capture.engine == EngineName::Nflog;
     if is_chosen { Ok(ports) } else { Err(StartError::NoInterface) }
-}
-
-const fn role_name(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Uplink => "uplink",
-        RoleName::Mirror => "mirror",
-    }
 }
 
 /// A counting word is exact for 1.5 s at 100 Gbit/s, for longer at less.

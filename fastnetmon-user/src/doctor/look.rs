@@ -16,7 +16,7 @@ use fastnetmon_common::wire::Captured;
 
 use crate::capture::{AfPacketEngine, Engine as _, Frame, Intake, RoleName, Sample, Starts};
 use crate::doctor::Look;
-use crate::kernel::{self, ANY, Mode, Role};
+use crate::kernel::{self, ANY, Mode};
 use crate::model::{Moment, Prefix, Seen, Sides};
 use crate::networks::PrefixSet;
 
@@ -76,10 +76,7 @@ pub(super) fn look(
         .filter(|name| *name != ANY && there.get(*name).is_some_and(|interface| interface.up))
         .map(|interface| kernel::Port {
             interface: interface.clone(),
-            role: match role {
-                RoleName::Uplink => Role::Uplink,
-                RoleName::Mirror => Role::Mirror,
-            },
+            role: role.role(),
             mode: Mode::Native,
         })
         .collect();

@@ -38,7 +38,7 @@ pub(super) fn configuration(facts: &Facts, chart: &mut Chart) {
         chart.put(Id::Configuration, Failure, Some(&file), format!("{error}."), mend);
         return;
     }
-    let (engine, role) = (wanted.engine.name(), role(wanted.role));
+    let (engine, role) = (wanted.engine.name(), wanted.role.name());
     let names = wanted.interfaces.join(", ");
     let seen = format!("It is understood: engine {engine}, role {role}, interfaces {names}.");
     chart.fine(Id::Configuration, Some(&file), seen);
@@ -222,13 +222,6 @@ fn who(process: Option<&Process>) -> String {
         Some(process) if process.is_agent => format!("The agent (user {})", process.uid),
         Some(process) => format!("User {}", process.uid),
         None => "Nobody".to_owned(),
-    }
-}
-
-const fn role(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Uplink => "uplink",
-        RoleName::Mirror => "mirror",
     }
 }
 
