@@ -262,14 +262,8 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         started: counters.last(),
     };
     let shown = Shown::new(Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        engine: about.engine.to_owned(),
-        engine_reason: about.engine_reason.clone(),
-        role: about.role.to_owned(),
-        evidence: about.evidence.clone(),
-        interfaces: about.interfaces.clone(),
         networks: u64::try_from(territory.ours().len()).unwrap_or(u64::MAX),
-        ..Status::default()
+        ..about.status()
     });
     let shown = Arc::new(shown.knowing(whence.clone()));
     let (news, table) = bounded(1);

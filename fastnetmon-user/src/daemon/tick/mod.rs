@@ -127,6 +127,22 @@ pub(super) struct About {
     pub(super) started: Moment,
 }
 
+impl About {
+    /// The state as far as it never changes.
+    pub(super) fn status(&self) -> Status {
+        let Self { engine, engine_reason, role, evidence, interfaces, .. } = self;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: (*engine).to_owned(),
+            engine_reason: engine_reason.clone(),
+            role: (*role).to_owned(),
+            evidence: evidence.clone(),
+            interfaces: interfaces.clone(),
+            ..Status::default()
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     tick: Tick,
@@ -564,12 +580,6 @@ impl State {
         let outgoing = loudest(&self.latest, Direction::Outgoing, LOUDEST);
         let (evicted, refused) = territory.residents().turned_away();
         let status = Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: about.engine.to_owned(),
-            engine_reason: about.engine_reason.clone(),
-            role: about.role.to_owned(),
-            evidence: about.evidence.clone(),
-            interfaces: about.interfaces.clone(),
             uptime_secs: now.since(about.started).as_secs(),
             totals: control::Totals {
                 incoming: traffic(totals.incoming),
@@ -579,8 +589,6 @@ impl State {
                 dropped: traffic(totals.dropped),
             },
             packets: packets(totals, self.dropped(), &self.tick.taker),
-            // They are shown as they stand.
-            bans: Vec::new(),
             hosts: control::Hosts {
                 incoming_packets: show(incoming.by_packets),
                 outgoing_packets: show(outgoing.by_packets),
@@ -597,10 +605,9 @@ impl State {
             tick_micros: u64::try_from(spent.as_micros()).unwrap_or(u64::MAX),
             alarms: self.alarms(),
             exports: self.tick.told.standings().map(sinks::shown_export).collect(),
-            // As it stands when somebody asks.
-            origins: None,
-            // Shown as it stands, as bans are.
-            self_check: None,
+            // Bans, origins and what a look for mistakes found are shown as they stand when somebody
+            // asks.
+            ..about.status()
         };
         let drops = &self.tick.drops;
         let standing = judge.standing().map(|ban| (ban, drops.shown(ban, wall)));
