@@ -17,12 +17,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libc::{c_int, c_uint};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::socket_error;
 
 use crate::capture::packet_ring::{Walked, walk};
 use crate::capture::trouble::{Trouble, told};
+use crate::capture::waiting::{broken, wait};
 use crate::capture::{CaptureError, Engine, Frame, Intake, Polled, Starts};
 use crate::kernel::{self, Port, Role};
 use crate::model::{Moment, Sides};
@@ -100,14 +100,7 @@ impl AfPacketEngine {
             .filter_map(|watched| watched.ring.as_ref())
             .map(|ring| PollFd::from_borrowed_fd(ring.socket.as_fd(), PollFlags::IN))
             .collect();
-        let patience = Timespec::try_from(patience).ok();
-        match poll(&mut polled, patience.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                let reason = io::Error::from(error).to_string();
-                return Err(CaptureError::Broken { engine: Self::NAME, reason });
-            }
-        }
+        wait(&mut polled, patience).map_err(broken(Self::NAME))?;
         let complains: Vec<bool> =
             polled.iter().map(|polled| polled.revents().contains(PollFlags::ERR)).collect();
         if complains.contains(&true) {

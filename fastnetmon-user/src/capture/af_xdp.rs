@@ -13,13 +13,13 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use xsk_rs::config::{
     BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig, UmemConfigBuilder,
 };
 use xsk_rs::{FillQueue, FrameDesc, RxQueue, Socket, Umem};
 
+use crate::capture::waiting::{broken, wait};
 use crate::capture::{Bound, CaptureError, Engine, Frame, Intake, Polled, Starts};
 use crate::kernel::{self, Mode, Port, Seat, Sockets};
 use crate::model::Moment;
@@ -110,7 +110,6 @@ impl AfXdpEngine {
 
     /// Waits until a socket has something, at most `patience`.
     fn wait(&self, patience: Duration) -> Result<(), CaptureError> {
-        let broken = |reason| CaptureError::Broken { engine: Self::NAME, reason };
         let mut polled: Vec<PollFd<'_>> = self
             .queues
             .iter()
@@ -120,13 +119,10 @@ impl AfXdpEngine {
                 PollFd::from_borrowed_fd(socket, PollFlags::IN)
             })
             .collect();
-        let patience = Timespec::try_from(patience).ok();
-        match poll(&mut polled, patience.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(broken(io::Error::from(error).to_string())),
-        }
+        wait(&mut polled, patience).map_err(broken(Self::NAME))?;
         if polled.iter().any(|polled| polled.revents().contains(PollFlags::ERR)) {
-            return Err(broken("a socket lost its interface".to_owned()));
+            let reason = "a socket lost its interface".to_owned();
+            return Err(CaptureError::Broken { engine: Self::NAME, reason });
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ mod pcap;
 mod pf_ring;
 mod settings;
 mod trouble;
+mod waiting;
 mod xdp;
 
 use std::ops::AddAssign;

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
@@ -22,6 +22,7 @@ use rustix::net::{
 use crate::capture::engine_settings::NflogSettings;
 use crate::capture::nflog_message::{Logged, Message, Request, walk};
 use crate::capture::trouble::Trouble;
+use crate::capture::waiting::{broken, wait};
 use crate::capture::{CaptureError, Engine, Intake, Polled, Way};
 use crate::kernel::Role;
 use crate::model::{Moment, Sides};
@@ -144,7 +145,7 @@ impl NflogEngine {
     /// The kernel's answer. Packets that come before it are kept.
     fn answer(&mut self, socket: &OwnedFd) -> Result<i32, String> {
         for _ in 0..EARLY {
-            wait(socket, ANSWER).map_err(|error| io::Error::from(error).to_string())?;
+            wait(&mut [readable(socket)], ANSWER).map_err(|error| error.to_string())?;
             let received = match recv(socket, &mut *self.buffer, RecvFlags::empty()) {
                 Ok((_, length)) => self.buffer.get(..length).unwrap_or_default(),
                 Err(Errno::INTR) => continue,
@@ -248,14 +249,9 @@ impl Engine for NflogEngine {
     ) -> Result<Polled, CaptureError> {
         let mut polled = self.drain(intake);
         if polled.taken == 0 {
-            match &self.socket {
-                Some(socket) => wait(socket, patience).map_err(|error| {
-                    let reason = io::Error::from(error).to_string();
-                    CaptureError::Broken { engine: Self::NAME, reason }
-                })?,
-                // Without a socket there is nothing to wait for but the time.
-                None => drop(poll(&mut [], Timespec::try_from(patience).ok().as_ref())),
-            }
+            // Without a socket there is nothing to wait for but the time.
+            let mut waiting: Vec<PollFd<'_>> = self.socket.iter().map(readable).collect();
+            wait(&mut waiting, patience).map_err(broken(Self::NAME))?;
             polled += self.drain(intake);
         }
         self.tend();
@@ -334,12 +330,8 @@ pub fn nflog_rules(settings: &NflogSettings, interfaces: &[String]) -> String {
     format!("nft add table inet fastnetmon\n{nft}or, with iptables:\n{iptables}")
 }
 
-fn wait(socket: &OwnedFd, patience: Duration) -> Result<(), Errno> {
-    let mut polled = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
-    match poll(&mut polled, Timespec::try_from(patience).ok().as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error),
-    }
+fn readable(socket: &OwnedFd) -> PollFd<'_> {
+    PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)
 }
 
 /// The largest message the kernel makes, and some more.

@@ -10,13 +10,13 @@
 use std::time::Duration;
 
 use pcap::{Active, Capture, Direction as Seen, Error};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use socket2::{SockFilter, SockRef};
 
 use crate::capture::engine_settings::PcapSettings;
 use crate::capture::link::{Link, Way};
 use crate::capture::trouble::{AWAY, Trouble, told};
+use crate::capture::waiting::{broken, wait};
 use crate::capture::{CaptureError, Engine, Intake, Polled};
 use crate::kernel::{self, ANY, Port, Role};
 use crate::model::{Moment, Sides};
@@ -98,13 +98,7 @@ impl PcapEngine {
         let taps = self.ports.iter().flat_map(|watched| &watched.taps);
         let mut polled: Vec<PollFd<'_>> =
             taps.map(|tap| PollFd::new(&tap.capture, PollFlags::IN)).collect();
-        match poll(&mut polled, Timespec::try_from(patience).ok().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => {
-                let reason = std::io::Error::from(error).to_string();
-                Err(CaptureError::Broken { engine: Self::NAME, reason })
-            }
-        }
+        wait(&mut polled, patience).map_err(broken(Self::NAME))
     }
 
     fn drain(&mut self, intake: &mut impl Intake) -> Polled {

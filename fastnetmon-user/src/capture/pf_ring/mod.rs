@@ -20,18 +20,17 @@ mod module;
 mod ring;
 mod socket;
 
-use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 
 use self::links::Links;
 use self::ring::{Refusal, Ring, Way, mtu, named_way, open_or_turn, open_ring, refused};
 use crate::capture::settings::PfRing;
 use crate::capture::trouble::{AWAY, PAUSE, Trouble, longer, told};
+use crate::capture::waiting::{broken, wait};
 use crate::capture::{CaptureError, Engine, Intake, Polled};
 use crate::kernel::{self, Port, Role};
 use crate::model::Moment;
@@ -178,14 +177,7 @@ impl PfRingEngine {
             .zip(&rings)
             .any(|(watched, ring)| watched.ring.is_some() && ring.is_none());
         let patience = if blind { patience.min(WITHOUT_WAKING) } else { patience };
-        let patience = Timespec::try_from(patience).ok();
-        match poll(&mut polled, patience.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                let reason = io::Error::from(error).to_string();
-                return Err(CaptureError::Broken { engine: Self::NAME, reason });
-            }
-        }
+        wait(&mut polled, patience).map_err(broken(Self::NAME))?;
         let wrong = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         let mut complaints = polled.iter().map(|polled| polled.revents().intersects(wrong));
         let complains =
