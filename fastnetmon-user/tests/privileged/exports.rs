@@ -146,14 +146,7 @@ fn redis_has_each_byte_once_through_an_outage_and_a_restart() {
     assert_eq!(outgoing, "0", "a direction that did not move has no key");
 
     // A ban.
-    agent
-        .order(&Request::Ban {
-            ip: ours(9),
-            direction: Way::Incoming,
-            reason: None,
-            time_secs: None,
-        })
-        .unwrap();
+    agent.order(&Request::ban(ours(9), Way::Incoming)).unwrap();
     send(&lab, 9, 200);
     let get = |key: &str| {
         ask(&lab, &folder, &format!("redis-cli --raw GET 192.0.2.9_{key}")).unwrap_or_default()
@@ -223,14 +216,7 @@ fn clickhouse_has_rows_in_every_table() {
     let pps =
         wait("a row", || ask(&lab, &folder, &sh[2]).ok().and_then(number).filter(|&pps| pps > 0));
     assert!(pps <= 20_000, "{pps}");
-    agent
-        .order(&Request::Ban {
-            ip: ours(9),
-            direction: Way::Incoming,
-            reason: None,
-            time_secs: None,
-        })
-        .unwrap();
+    agent.order(&Request::ban(ours(9), Way::Incoming)).unwrap();
     let count = |table: &str, which: &str| {
         let query =
             format!("SELECT count() FROM fastnetmon.{table} WHERE agent = 'edge-1' AND {which}");

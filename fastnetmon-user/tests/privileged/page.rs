@@ -272,7 +272,7 @@ fn an_attack_is_let_go_with_the_token_and_without_a_mouse() {
     // Bans that come and go meanwhile take neither the row nor the focus away.
     tab_to(&browser, "#bans tbody td:last-child button");
     let first: std::net::IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
-    let ban = Request::Ban { ip: first, direction: Way::Incoming, reason: None, time_secs: None };
+    let ban = Request::ban(first, Way::Incoming);
     agent.order(&ban).unwrap();
     says(&browser, "#bans tbody tr:first-child", "192.0.2.1");
     let focused = "return document.activeElement.closest('tr')?.cells[0].innerText";
@@ -358,7 +358,7 @@ fn a_lost_agent_is_said_and_the_next_one_is_shown_from_its_beginning() {
     let browser = look(&lab, &folder);
     for host in 1..=5 {
         let ip = Ipv4Addr::new(192, 0, 2, host).into();
-        let ban = Request::Ban { ip, direction: Way::Incoming, reason: None, time_secs: None };
+        let ban = Request::ban(ip, Way::Incoming);
         agent.order(&ban).unwrap();
         agent.order(&Request::Unban { ip, reason: None }).unwrap();
     }
@@ -372,7 +372,7 @@ fn a_lost_agent_is_said_and_the_next_one_is_shown_from_its_beginning() {
     agent.again(&lab);
     says(&browser, "#state", "live");
     let ip = Ipv4Addr::new(192, 0, 2, 77).into();
-    let ban = Request::Ban { ip, direction: Way::Incoming, reason: None, time_secs: None };
+    let ban = Request::ban(ip, Way::Incoming);
     agent.order(&ban).unwrap();
     let events = says(&browser, "#events", "192.0.2.77");
     assert!(!events.contains("192.0.2.5"), "{events}");
