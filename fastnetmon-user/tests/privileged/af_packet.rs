@@ -1,14 +1,15 @@
 //! The packet sockets: the same counts, the same story, and every loss told.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::UdpSocket;
 use std::process::Command;
 
-use fastnetmon_user::control::{Packets, Status};
+use fastnetmon_user::control::{Packets, Status, Way};
 use xtask::lab::{Attached, GUARDED, Lab, Signal, Xdp};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command, command_by, configure, wait};
 use crate::crowd::{Crowd, VICTIM, WORLD4, WORLD6, ours4, ours6, send_in_pieces};
+use crate::engines::{RECORDER, flood, is_banned_told_and_let_go};
 use crate::ports::{go_and_come_back, ip, lay_cable, promiscuity};
 
 const ENGINE: &str = "engine = \"af_packet\"";
@@ -81,56 +82,33 @@ fn what_finds_no_room_is_told_to_the_last_packet() {
     }
 }
 
-const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp; \
-                        cat HERE/$$.tmp >> HERE/calls";
-
 #[track_caller]
-fn banned_and_let_go(name: &str, capture: &str, outwards: bool) {
+fn banned_and_let_go(name: &str, way: Way) {
+    const SENT: u64 = 120_000;
     let lab = Lab::new(name).unwrap();
     let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\nfinished_secs = 1\n";
-    let agent = Agent::start(&lab, &Setup { hook: RECORDER, rest, capture, ..Setup::default() });
-    let frames = (1..=250_u8).map(|last| {
-        let world = Ipv4Addr::new(203, 0, 113, last);
-        if outwards {
-            Frame::udp(VICTIM, world, 53, 40_000).payload(18).outwards()
-        } else {
-            Frame::udp(world, VICTIM, 40_000, 53).payload(18)
-        }
-    });
-    let sender = if outwards { lab.sender_inside() } else { lab.sender_outside() };
-    sender.unwrap().send(&Pool::new(frames), 120_000, Pace::Pps(60_000)).unwrap();
-    let text = agent.folder.wait_for("calls", |text| text.contains(" unban\n"));
-    let calls: Vec<Vec<&str>> =
-        text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
-    let way = if outwards { "outgoing" } else { "incoming" };
-    // Where the sender was starved there may be a second attack.
-    let calls = &calls[..3];
-    let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
-    let expected = ["ban", "attack_details", "unban"];
-    assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 {way} {what}")));
-    assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [1, 101, 1]);
-    for line in &calls[1][1..] {
-        let good = if outwards {
-            line.starts_with("192.0.2.77:53 > 203.0.113.")
-        } else {
-            line.ends_with(" > 192.0.2.77:53 protocol: udp size: 46 bytes")
-        };
-        assert!(good, "{line}");
-    }
-    if !outwards {
+    let setup = Setup { hook: RECORDER, rest, capture: ENGINE, ..Setup::default() };
+    let agent = Agent::start(&lab, &setup);
+    let sender = match way {
+        Way::Incoming => lab.sender_outside(),
+        Way::Outgoing => lab.sender_inside(),
+    };
+    sender.unwrap().send(&flood(way), SENT, Pace::Pps(60_000)).unwrap();
+    is_banned_told_and_let_go(&agent, way);
+    if way == Way::Incoming {
         // What the kernel refuses on its way out was seen, and is sent again.
-        assert_eq!(agent.settled(120_000).packets.received, 120_000);
+        assert_eq!(agent.settled(SENT).packets.received, SENT);
     }
 }
 
 #[test]
 fn a_flood_is_banned_told_with_a_hundred_packets_and_let_go() {
-    banned_and_let_go("afpin", ENGINE, false);
+    banned_and_let_go("afpin", Way::Incoming);
 }
 
 #[test]
 fn an_outgoing_attack_is_found_on_its_way_out() {
-    banned_and_let_go("afpout", ENGINE, true);
+    banned_and_let_go("afpout", Way::Outgoing);
 }
 
 #[test]

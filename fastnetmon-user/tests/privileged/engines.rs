@@ -5,12 +5,12 @@
 use std::net::Ipv4Addr;
 
 use fastnetmon_user::capture::{NflogSettings, nflog_rules};
+use fastnetmon_user::control::Way;
 use xtask::lab::{INSIDE_INTERFACE, Lab};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Setup};
-
-const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+use crate::crowd::VICTIM;
 
 /// What a test needs to know of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +44,42 @@ pub(crate) fn shell(lab: &Lab, lines: &str) {
     assert!(output.status.success(), "{lines}: {output:?}");
 }
 
+/// What a flood is made of: each of 250 hosts of the world and the victim, from or to its port 53.
+pub(crate) fn flood(way: Way) -> Pool {
+    Pool::new((1..=250_u8).map(|last| {
+        let world = Ipv4Addr::new(203, 0, 113, last);
+        match way {
+            Way::Incoming => Frame::udp(world, VICTIM, 40_000, 53).payload(18),
+            Way::Outgoing => Frame::udp(VICTIM, world, 53, 40_000).payload(18).outwards(),
+        }
+    }))
+}
+
+/// The recorder was told of the flood: the ban, a hundred packets, the end. A sender that is starved
+/// may make a second attack of it.
+#[track_caller]
+pub(crate) fn is_banned_told_and_let_go(agent: &Agent, way: Way) {
+    let text = agent.folder.wait_for("calls", |text| text.contains(" unban\n"));
+    let calls: Vec<Vec<&str>> =
+        text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
+    let calls = &calls[..3];
+    let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
+    let expected = ["ban", "attack_details", "unban"];
+    assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 {} {what}", way.name())));
+    assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [1, 101, 1]);
+    for line in &calls[1][1..] {
+        let (start, end) = match way {
+            Way::Incoming => ("203.0.113.", ":40000 > 192.0.2.77:53 protocol: udp size: 46 bytes"),
+            Way::Outgoing => ("192.0.2.77:53 > 203.0.113.", ":40000 protocol: udp size: 46 bytes"),
+        };
+        assert!(line.starts_with(start) && line.ends_with(end), "{line}");
+    }
+}
+
 /// Far above the threshold for some seconds, and no more than a busy machine can.
 const SENT: u64 = 60_000;
 
-const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp; \
+pub(crate) const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp; \
                         cat HERE/$$.tmp >> HERE/calls";
 
 #[track_caller]
@@ -62,22 +94,9 @@ fn the_story_is_the_same(engine: Engine) {
     assert_eq!(status.engine, engine.name);
     assert_eq!(status.engine_reason, "it is named in the configuration");
 
-    let frames = (1..=250_u8)
-        .map(|last| Frame::udp(Ipv4Addr::new(203, 0, 113, last), VICTIM, 40_000, 53).payload(18));
     let mut sender = lab.sender_outside().unwrap();
-    sender.send(&Pool::new(frames), SENT, Pace::Pps(20_000)).unwrap();
-    let text = agent.folder.wait_for("calls", |text| text.contains(" unban\n"));
-    let calls: Vec<Vec<&str>> =
-        text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
-    let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
-    let expected = ["ban", "attack_details", "unban"];
-    assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 incoming {what}")));
-    assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [1, 101, 1]);
-    for line in &calls[1][1..] {
-        let good = line.starts_with("203.0.113.")
-            && line.ends_with(":40000 > 192.0.2.77:53 protocol: udp size: 46 bytes");
-        assert!(good, "{line}");
-    }
+    sender.send(&flood(Way::Incoming), SENT, Pace::Pps(20_000)).unwrap();
+    is_banned_told_and_let_go(&agent, Way::Incoming);
     // And not a packet was missed on the way.
     let status = agent.settled(SENT);
     assert_eq!((status.packets.received, status.packets.dropped), (SENT, 0));

@@ -2,17 +2,17 @@
 //!
 //! No test here meets the real module: what the doubles cannot prove is in `docs/pf_ring.md`.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use fastnetmon_user::control::{Packets, Status};
+use fastnetmon_user::control::{self, Packets, Status};
 use xtask::lab::{Lab, Signal};
 use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command_by, configure, wait};
 use crate::crowd::{Crowd, VICTIM, WORLD4, ours4, send_in_pieces};
 use crate::double::{Double, Way};
+use crate::engines::{RECORDER, flood, is_banned_told_and_let_go};
 use crate::ports::{go_and_come_back, lay_cable, promiscuity};
 
 #[track_caller]
@@ -253,54 +253,31 @@ fn what_offload_will_cut_into_full_packets_is_counted_to_the_segment() {
     }
 }
 
-const RECORDER: &str = "{ echo \"call $1 $2 $4\"; cat; echo end; } > HERE/$$.tmp; \
-                        cat HERE/$$.tmp >> HERE/calls";
-
 #[track_caller]
-fn banned_and_let_go(way: Way, outwards: bool) {
+fn banned_and_let_go(way: Way, direction: control::Way) {
     let lab = Lab::new(&format!("pfrban{}", way.name())).unwrap();
     let rest = "[thresholds]\npps = 30000\n[ban]\ntime_secs = 2\n";
     let capture = way.capture("threads = 2");
     let setup = Setup { hook: RECORDER, rest, capture: &capture, ..Setup::default() };
     let agent = start(&lab, &way.by("", None), &setup, "in0");
-    let frames = (1..=250_u8).map(|last| {
-        let world = Ipv4Addr::new(203, 0, 113, last);
-        if outwards {
-            Frame::udp(VICTIM, world, 53, 40_000).payload(18).outwards()
-        } else {
-            Frame::udp(world, VICTIM, 40_000, 53).payload(18)
-        }
-    });
-    let sender = if outwards { lab.sender_inside() } else { lab.sender_outside() };
-    sender.unwrap().send(&Pool::new(frames), 120_000, Pace::Pps(60_000)).unwrap();
-    let text = agent.folder.wait_for("calls", |text| text.contains(" unban\n"));
-    let calls: Vec<Vec<&str>> =
-        text.split("end\n").filter(|call| !call.is_empty()).map(|c| c.lines().collect()).collect();
-    let direction = if outwards { "outgoing" } else { "incoming" };
-    let heads: Vec<&str> = calls.iter().map(|call| call[0]).collect();
-    let expected = ["ban", "attack_details", "unban"];
-    assert_eq!(heads, expected.map(|what| format!("call 192.0.2.77 {direction} {what}")));
-    assert_eq!(calls[1].len(), 101);
-    for line in &calls[1][1..] {
-        let good = if outwards {
-            line.starts_with("192.0.2.77:53 > 203.0.113.")
-        } else {
-            line.contains(" > 192.0.2.77:53 protocol: udp")
-        };
-        assert!(good, "{line}");
-    }
+    let sender = match direction {
+        control::Way::Incoming => lab.sender_outside(),
+        control::Way::Outgoing => lab.sender_inside(),
+    };
+    sender.unwrap().send(&flood(direction), 120_000, Pace::Pps(60_000)).unwrap();
+    is_banned_told_and_let_go(&agent, direction);
 }
 
 #[test]
 fn a_flood_is_banned_told_with_a_hundred_packets_and_let_go() {
-    banned_and_let_go(Way::Library, false);
-    banned_and_let_go(Way::Socket, false);
+    banned_and_let_go(Way::Library, control::Way::Incoming);
+    banned_and_let_go(Way::Socket, control::Way::Incoming);
 }
 
 #[test]
 fn an_outgoing_attack_is_found_on_its_way_out() {
-    banned_and_let_go(Way::Library, true);
-    banned_and_let_go(Way::Socket, true);
+    banned_and_let_go(Way::Library, control::Way::Outgoing);
+    banned_and_let_go(Way::Socket, control::Way::Outgoing);
 }
 
 #[test]
