@@ -8,6 +8,7 @@
 //! thread is started, and a failure names the thing, the place and the remedy.
 
 mod asked;
+mod backlog;
 pub mod clock;
 mod containers;
 mod control;

@@ -41,7 +41,7 @@ use crate::daemon::reload::{Reloader, Source};
 use crate::daemon::rights::RightsError;
 use crate::daemon::shown::Shown;
 use crate::daemon::tick::{About, Lookout, Tick, Wish};
-use crate::daemon::{Settings, clock, origins, packets, rights, screen, service};
+use crate::daemon::{Settings, backlog, clock, origins, packets, rights, screen, service};
 use crate::kernel::{self, Attached, KernelError, Mode, Port};
 use crate::networks::{self, Guarded, NetworksError, PlanError};
 use crate::origins::Origins;
@@ -299,6 +299,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
     let screen = screen::Writer::new(&settings.screen, &shown)?;
     let (surveyor, survey) = origins::prepare(settings, &whence, &evidence).unzip();
     let (tray, clerk) = packets::prepare(&settings.packets, &about.interfaces);
+    let (backlog, porter) = backlog::prepare(backlog);
     let tick = Tick {
         span: settings.capture.tick_ms.duration(),
         counters,
@@ -376,6 +377,9 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         let _notices = notices;
         tick.run(&noticed, &wished, &changed, &until)
     })?;
+    if let Some(porter) = porter {
+        spawn("backlog", &end, move || porter.run())?;
+    }
     let (writing, journal_done) = bounded(0);
     if let Some(journal) = journal {
         spawn("journal", &end, move || {

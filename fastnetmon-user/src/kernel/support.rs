@@ -7,7 +7,7 @@
 //! | AF_XDP socket maps (`CONFIG_XDP_SOCKETS`) | 5.4 | making one | refused |
 //! | number of the window, time of a sample | 5.6, 5.8 | a program that calls the helper | refused |
 //! | copies of any length (`bpf_xdp_load_bytes`) | 5.18 | a program that calls the helper | copies of 128 bytes at most |
-//! | programs run for us with bottom halves disabled | 6.3 | version | each addition waits for its own memory |
+//! | programs run for us with bottom halves disabled, which then are nobody else's | 6.3, no `PREEMPT_RT` | version, `/sys/kernel/realtime` | each addition waits for its own memory |
 //! | TCX links | 6.6 | asking what hangs on the loopback | a filter in the `clsact` qdisc, taken off at the end or at the next start |
 //!
 //! What a distribution brought to an older kernel is thereby used, and what a build left out is named.
@@ -57,6 +57,7 @@ struct Answers {
     boot_time: Option<bool>,
     load_bytes: Option<bool>,
     tcx: Option<bool>,
+    realtime: Option<bool>,
 }
 
 impl Support {
@@ -76,7 +77,7 @@ impl Support {
         if version < OLDEST {
             return Err(KernelError::TooOld { release: release.to_owned() });
         }
-        let Answers { rings, sockets, jiffies, boot_time, load_bytes, tcx } = answers();
+        let Answers { rings, sockets, jiffies, boot_time, load_bytes, tcx, realtime } = answers();
         for (answer, what, remedy) in [
             (rings, "ring buffers", "they came with Linux 5.8"),
             (sockets, "AF_XDP socket maps", "they need `CONFIG_XDP_SOCKETS`"),
@@ -89,7 +90,7 @@ impl Support {
         }
         Ok(Self {
             load_bytes: load_bytes.unwrap_or(version >= LOAD_BYTES),
-            puts_off: version >= PUTS_OFF,
+            puts_off: version >= PUTS_OFF && realtime != Some(true),
             tcx: tcx.unwrap_or(version >= TCX),
         })
     }
@@ -104,8 +105,8 @@ impl Support {
         }
         if !self.puts_off {
             remarks.push(
-                "This kernel runs no program for us with bottom halves disabled (Linux 6.3): with \
-                 many hosts each packet waits for the memory of its own.",
+                "This kernel runs no program for us as packets have theirs run (before Linux 6.3, or \
+                 PREEMPT_RT): with many hosts each packet waits for the memory of its own.",
             );
         }
         if !self.tcx {
@@ -127,6 +128,7 @@ impl Answers {
             boot_time: helper(BpfHelper::BPF_FUNC_ktime_get_boot_ns),
             load_bytes: helper(BpfHelper::BPF_FUNC_xdp_load_bytes),
             tcx: tcx(),
+            realtime: Some(std::path::Path::new("/sys/kernel/realtime").exists()),
         }
     }
 }
@@ -162,12 +164,21 @@ mod tests {
         boot_time: None,
         load_bytes: None,
         tcx: None,
+        realtime: None,
     };
 
     #[track_caller]
-    fn check(release: &str, answers: Answers, expected: Option<(bool, bool)>, remarks: usize) {
+    fn check(
+        release: &str,
+        answers: Answers,
+        expected: Option<(bool, bool, bool)>,
+        remarks: usize,
+    ) {
         let support = Support::of(release, || answers);
-        let found = support.as_ref().ok().map(|support| (support.load_bytes, support.tcx));
+        let found = support
+            .as_ref()
+            .ok()
+            .map(|support| (support.load_bytes, support.puts_off, support.tcx));
         assert_eq!(found, expected, "{release}");
         assert_eq!(support.map_or(0, |support| support.remarks().len()), remarks, "{release}");
     }
@@ -176,20 +187,23 @@ mod tests {
     fn a_kernel_that_does_not_answer_goes_by_its_version() {
         check("3.10.0-1160.el7.x86_64", SILENT, None, 0);
         check("5.8.18", SILENT, None, 0);
-        check("5.9.0", SILENT, Some((false, false)), 2);
-        check("5.10.0-30-amd64", SILENT, Some((false, false)), 2);
-        check("6.1.0-18-amd64", SILENT, Some((true, false)), 1);
-        check("6.6-rc1", SILENT, Some((true, true)), 0);
-        check("6.18.44-fc", SILENT, Some((true, true)), 0);
-        check("something new", SILENT, Some((true, true)), 0);
+        check("5.9.0", SILENT, Some((false, false, false)), 3);
+        check("5.10.0-30-amd64", SILENT, Some((false, false, false)), 3);
+        check("6.1.0-18-amd64", SILENT, Some((true, false, false)), 2);
+        check("6.3.0", SILENT, Some((true, true, false)), 1);
+        check("6.6-rc1", SILENT, Some((true, true, true)), 0);
+        check("6.18.44-fc", SILENT, Some((true, true, true)), 0);
+        check("something new", SILENT, Some((true, true, true)), 0);
     }
 
     #[test]
     fn what_a_kernel_answers_counts_more_than_its_version() {
         let backported = Answers { load_bytes: Some(true), tcx: Some(true), ..SILENT };
-        check("5.14.0-427.el9.x86_64", backported, Some((true, true)), 0);
+        check("5.14.0-427.el9.x86_64", backported, Some((true, false, true)), 1);
         let left_out = Answers { load_bytes: Some(false), tcx: Some(false), ..SILENT };
-        check("6.18.44-fc", left_out, Some((false, false)), 2);
+        check("6.18.44-fc", left_out, Some((false, true, false)), 2);
+        let realtime = Answers { realtime: Some(true), ..SILENT };
+        check("6.12.0-rt-amd64", realtime, Some((true, false, true)), 1);
     }
 
     #[test]
@@ -235,9 +249,9 @@ mod tests {
     #[cfg(feature = "privileged")]
     #[test]
     fn this_kernel_answers_every_question_and_knows_how_to_say_no() {
-        let Answers { rings, sockets, jiffies, boot_time, load_bytes, tcx } =
+        let Answers { rings, sockets, jiffies, boot_time, load_bytes, tcx, realtime } =
             Answers::of_this_kernel();
-        for answer in [rings, sockets, jiffies, boot_time, load_bytes, tcx] {
+        for answer in [rings, sockets, jiffies, boot_time, load_bytes, tcx, realtime] {
             assert!(answer.is_some());
         }
         // A helper of classifiers, which no kernel lends to XDP.

@@ -13,6 +13,7 @@
 mod af_packet;
 mod af_xdp;
 mod agent;
+mod backlog;
 mod browser;
 mod console;
 mod corpus;

@@ -9,9 +9,9 @@ use tracing::{error, info};
 
 use super::State;
 use crate::actions::{Note, Overflow, Receipt};
+use crate::daemon::backlog::Which;
 use crate::daemon::clock;
 use crate::daemon::reload::{Applied, Change};
-use crate::kernel::Backlog;
 use crate::model::{HostId, Moment};
 use crate::verdicts::{Ending, Order, Verdict};
 
@@ -107,7 +107,7 @@ impl State {
     pub(super) fn change(&mut self, now: Moment, change: Change) -> Result<Applied, String> {
         let Change { policy, guarded, actions, packets, farewell, .. } = change;
         // What waits for a line that is given to somebody else is his.
-        self.settle(Backlog::settle_all);
+        self.tick.backlog.settle(Which::All);
         let super::Tick { containers, territory, judge, .. } = &mut self.tick;
         let held = judge.standing().map(|ban| ban.address).collect();
         let networks =
@@ -127,7 +127,7 @@ impl State {
     /// What an operator should know of journal and actions.
     pub(super) fn troubles(&self) -> Vec<String> {
         let mut troubles = self.tick.actions.troubles();
-        troubles.extend(self.stuck.as_ref().map(|reason| format!("{reason}.")));
+        troubles.extend(self.tick.backlog.trouble().map(str::to_owned));
         if let Some(reason) = self.journal_trouble() {
             troubles.push(format!(
                 "The journal cannot be written, so bans would not outlive the agent: {reason}."

@@ -21,6 +21,7 @@ use crate::actions::{Actions, Deed, Receipt};
 use crate::capture;
 use crate::control::{self, Status};
 use crate::counters::{Counters, Evidence, Watch};
+use crate::daemon::backlog::{Settler, Which};
 use crate::daemon::containers::Containers;
 use crate::daemon::drops::Drops;
 use crate::daemon::hints::Hints;
@@ -31,7 +32,7 @@ use crate::daemon::reload::Change;
 use crate::daemon::service::Pulse;
 use crate::daemon::shown::Shown;
 use crate::daemon::{asked, clock, exports, sinks};
-use crate::kernel::{self, Backlog, Interface, KernelError};
+use crate::kernel::{self, Interface};
 use crate::model::{Direction, HostId, Loads, Moment, Tally, plain};
 use crate::networks::{Occupant, Territory};
 use crate::origins::Origins;
@@ -67,7 +68,7 @@ pub(super) struct Tick {
     pub(super) span: Duration,
     pub(super) counters: Counters,
     /// Has additions made that wait in the kernel, where they do.
-    pub(super) backlog: Option<Backlog>,
+    pub(super) backlog: Settler,
     pub(super) territory: Territory,
     pub(super) containers: Containers,
     pub(super) judge: Judge,
@@ -154,8 +155,6 @@ struct State {
     overflows: u64,
     /// Calls that failed, and why the last one did.
     failures: (u64, String),
-    /// Why additions wait in the kernel, when they cannot be made.
-    stuck: Option<String>,
     /// The fuse was blown at the last reading.
     is_blown: bool,
     /// Tells when the last verdict is on disk.
@@ -197,7 +196,6 @@ impl Tick {
             gaps: 0,
             overflows: 0,
             failures: (0, String::new()),
-            stuck: None,
             is_blown: false,
             written: None,
             noted: clock::now(),
@@ -288,7 +286,7 @@ impl State {
         self.latest = RateFrame::default();
         let room = self.rates.let_go(now.since(self.tick.counters.last()));
         self.tick.counters.take_back(room);
-        self.settle(Backlog::settle);
+        self.tick.backlog.settle(Which::OfTheQuiet);
         let reading = self.tick.counters.read(now);
         self.tick.drops.read(&reading, &self.tick.judge);
         let is_late = reading.span > self.tick.longest;
@@ -319,10 +317,8 @@ impl State {
         self.tick.told.take(span, &self.latest.totals, gains);
         let Tick { containers, territory, judge, backlog, .. } = &mut self.tick;
         let banned = judge.standing().map(|ban| ban.address);
-        containers.follow(now, &self.latest, territory, banned, || {
-            // Where that fails, the next reading says so.
-            let _told = backlog.as_mut().map(Backlog::settle_all);
-        });
+        let settle = || backlog.settle(Which::All);
+        containers.follow(now, &self.latest, territory, banned, settle);
         self.missed.look(now, &self.tick.about);
         for deed in self.tick.done.try_iter() {
             if let Err(error) = &deed.outcome {
@@ -335,16 +331,6 @@ impl State {
         self.publish(now, spent);
         self.tell();
         debug!(hosts = self.latest.moved.len(), ?spent, "Reading done.");
-    }
-
-    /// Has additions made that wait in the kernel.
-    fn settle(&mut self, how: impl FnOnce(&mut Backlog) -> Result<(), KernelError>) {
-        let Some(backlog) = &mut self.tick.backlog else { return };
-        let stuck = how(backlog).err().map(|error| error.to_string());
-        if let Some(reason) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
-            warn!("{reason}.");
-        }
-        self.stuck = stuck;
     }
 
     /// Says once that the fuse is blown, and once that it is mended.

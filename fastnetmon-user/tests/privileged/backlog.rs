@@ -1,0 +1,110 @@
+//! Additions that wait in the kernel: made together, made where a CPU has gone quiet, never lost.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use fastnetmon_common::abi::program;
+use fastnetmon_common::table::gained;
+use fastnetmon_user::kernel::{self, Backlog, Frozen, Object};
+use fastnetmon_user::model::{Direction, Prefix};
+use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
+use fastnetmon_user::tables::{Lines, Parts};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use xtask::traffic::Frame;
+
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+
+/// Programs that put additions off, and the line of a host.
+struct House {
+    object: Arc<Object>,
+    backlog: Backlog,
+    lines: Lines,
+    slot: u32,
+    _territory: Territory,
+}
+
+impl House {
+    fn new() -> Self {
+        let ours = PrefixSet::merged([Prefix::parse_masked("192.0.2.0/24").unwrap().0]).0;
+        let (plan, writes) = Plan::new(&ours, 16).unwrap();
+        let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
+        let frozen = Frozen { puts_off: true, ..Frozen::of(shape) };
+        let (object, parts, _rings) = kernel::load(frozen).unwrap();
+        let object = Arc::new(object);
+        let backlog = Backlog::of(&object).unwrap().unwrap();
+        let Parts { lines, directory, flags, .. } = parts;
+        let mut territory =
+            Territory::new(ours, plan, &writes, shape, vec![directory], vec![flags]);
+        let slot = territory.host(HOST.into()).unwrap().0;
+        Self { object, backlog, lines, slot, _territory: territory }
+    }
+
+    /// So many packets arrive on a CPU.
+    fn arrive(&self, cpu: usize, packets: u32) {
+        let home = sched_getaffinity(None).unwrap();
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(None, &only).unwrap();
+        let frame = Frame::udp([198, 18, 0, 1], HOST, 53, 4000).payload(18).bytes();
+        self.object.repeat_xdp(program::XDP_UPLINK, &frame, packets).unwrap();
+        sched_setaffinity(None, &home).unwrap();
+    }
+
+    /// Packets and bytes that were added.
+    fn counted(&self) -> (u64, u64) {
+        let words = self.lines.sum(Direction::Incoming, self.slot);
+        words[..6].iter().fold((0, 0), |(packets, bytes), &word| {
+            let (more_packets, more_bytes) = gained(0, word);
+            (packets + more_packets, bytes + more_bytes)
+        })
+    }
+}
+
+#[test]
+fn what_is_left_on_quiet_cpus_is_made_there_and_this_thread_is_back_home() {
+    let mut house = House::new();
+    house.arrive(0, 3);
+    house.arrive(1, 5);
+    assert_eq!(house.counted(), (0, 0), "they wait");
+    let home = sched_getaffinity(None).unwrap();
+    house.backlog.settle().unwrap();
+    assert_eq!(house.counted(), (8, 8 * 46));
+    assert_eq!(sched_getaffinity(None).unwrap(), home);
+    // There is nothing left, and nothing is made twice.
+    house.backlog.settle().unwrap();
+    house.backlog.settle_all().unwrap();
+    assert_eq!(house.counted().0, 8);
+}
+
+#[test]
+fn a_packet_makes_what_waits_once_there_are_eight() {
+    let mut house = House::new();
+    for arrived in 1..=40_u64 {
+        house.arrive(0, 1);
+        // The ninth packet finds eight, the seventeenth eight more.
+        assert_eq!(house.counted().0, (arrived - 1) / 8 * 8, "{arrived}");
+    }
+    house.backlog.settle().unwrap();
+    assert_eq!(house.counted().0, 40);
+}
+
+#[test]
+fn a_busy_cpu_is_left_alone_until_it_is_quiet_or_lines_change_hands() {
+    let mut house = House::new();
+    house.arrive(0, 5_003);
+    assert_eq!(house.counted().0, 5_000);
+    house.backlog.settle().unwrap();
+    assert_eq!(house.counted().0, 5_000, "it was busy");
+    house.backlog.settle().unwrap();
+    assert_eq!(house.counted().0, 5_003, "and is not any more");
+    house.arrive(1, 5_003);
+    house.backlog.settle_all().unwrap();
+    assert_eq!(house.counted().0, 10_006);
+}
+
+#[test]
+fn this_thread_may_run_on_every_cpu_and_is_back_home() {
+    let home = sched_getaffinity(None).unwrap();
+    assert!(kernel::reaches_all_cpus());
+    assert_eq!(sched_getaffinity(None).unwrap(), home);
+}
