@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How it went.
 type Made = Result<(), KernelError>;
 
+/// What an operator is told when it does not work.
+const BEHIND: &str = "Up to eleven packets wait on a CPU to be added";
+
 /// Which additions are made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Which {
@@ -74,13 +77,11 @@ impl Settler {
         let trouble = match outcome {
             Ok(made) => {
                 self.is_owed = false;
-                made.err().map(|error| format!("{error}."))
+                made.err().map(|error| format!("{BEHIND}: {error}."))
             }
-            Err(RecvTimeoutError::Timeout) => Some(
-                "A CPU lets nobody run but its own task, so packets that were counted there wait to \
-                 be added, up to eleven: it may be held by a task of real-time priority."
-                    .to_owned(),
-            ),
+            Err(RecvTimeoutError::Timeout) => Some(format!(
+                "{BEHIND}: one lets nobody on, as it may be held by a task of real-time priority."
+            )),
             // The agent ends.
             Err(RecvTimeoutError::Disconnected) => None,
         };

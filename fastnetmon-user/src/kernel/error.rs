@@ -48,8 +48,7 @@ pub enum KernelError {
     },
     /// A CPU whose additions wait cannot be reached.
     #[error(
-        "packets that were counted on CPU {cpu} wait to be added, up to eleven, because the agent may \
-         not run there: {source}; take it out of the `cpuset` that keeps it away"
+        "the agent may not run on CPU {cpu}: {source}; take it out of the `cpuset` that keeps it away"
     )]
     Backlog {
         /// Its number.
