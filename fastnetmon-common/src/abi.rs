@@ -85,20 +85,23 @@ pub mod roots {
 }
 
 /// What stands in a queue of [`map::WAITING`]: a word of state, and from the second line on the
-/// additions, four words each.
+/// additions, each a [`Waiting`](crate::table::Waiting).
 pub mod waiting {
     /// Once so many wait, the next packet has them made first.
-    pub const ENOUGH: u64 = 8;
+    pub const ENOUGH: u32 = 8;
     /// What one packet adds at most: to both ends, its own and those of what it carries.
-    pub const OF_A_PACKET: u64 = 4;
+    pub const OF_A_PACKET: u32 = 4;
     /// Room in a queue; one less than it is a mask.
     pub const ROOM: usize = 16;
     /// Bits of the state that say how many wait; the others number the queue's emptyings.
     pub const NUMBER: u64 = ROOM as u64 - 1;
     /// Words of a queue.
-    pub const WORDS: usize = 8 + 4 * ROOM;
+    pub const WORDS: usize = 8 + size_of::<crate::table::Waiting>() / 8 * ROOM;
 
-    const _: () = assert!(ENOUGH - 1 + OF_A_PACKET < ROOM as u64);
+    /// So many wait at most.
+    pub const MOST: usize = ENOUGH as usize - 1 + OF_A_PACKET as usize;
+
+    const _: () = assert!(MOST < ROOM);
 }
 
 /// Names of the programs in the object.

@@ -67,8 +67,14 @@ impl Found {
     /// Which limits apply.
     #[inline(always)]
     pub const fn profile(self) -> u32 {
-        (self.entry >> PROFILE_SHIFT) & (PROFILES - 1)
+        profile_of(self.entry)
     }
+}
+
+/// Which limits apply to the hosts behind an entry.
+#[inline(always)]
+pub const fn profile_of(entry: u32) -> u32 {
+    (entry >> PROFILE_SHIFT) & (PROFILES - 1)
 }
 
 /// Looks an IPv4 address up.
@@ -123,7 +129,7 @@ pub fn leaf6<T: Tables>(tables: &T, address: [u64; 2]) -> u32 {
 /// The host an IPv6 address belongs to, within the prefix of this entry.
 #[inline(always)]
 pub fn seek6<T: Tables>(tables: &T, address: [u64; 2], entry: u32) -> Found {
-    let slot = resident(tables, address);
+    let slot = resident(tables, mix(address, tables.seed()), address);
     if slot != 0 {
         return Found { slot, entry, stranger: false };
     }
@@ -134,10 +140,9 @@ pub fn seek6<T: Tables>(tables: &T, address: [u64; 2], entry: u32) -> Found {
     Found { slot: own, entry, stranger: true }
 }
 
-/// The slot of an IPv6 host that has a line of its own; 0: it has none.
+/// The slot of an IPv6 host of this [`mix`] that has a line of its own; 0: it has none.
 #[inline(always)]
-pub fn resident<T: Tables>(tables: &T, address: [u64; 2]) -> u32 {
-    let hash = mix(address, tables.seed());
+pub fn resident<T: Tables>(tables: &T, hash: u64, address: [u64; 2]) -> u32 {
     let (slot, overflown) = probe(tables, low32(hash), address);
     // One bucket for nearly all hosts, known or not: a second one is another line of memory.
     if slot == 0 && overflown { probe(tables, low32(hash >> 32), address).0 } else { slot }

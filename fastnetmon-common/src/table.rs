@@ -17,7 +17,7 @@
 //! totals are made of.
 
 use crate::class::{Class, Direction, Sides, Unparsed};
-use crate::directory::{FLAGGED, Found, INDEX, find4, leaf6, mix, resident, seek6};
+use crate::directory::{FLAGGED, Found, INDEX, find4, leaf6, mix, profile_of, resident, seek6};
 use crate::parse::{Ends, Family, Packet, Payload};
 
 /// Where the packets begin in a counting word.
@@ -122,15 +122,16 @@ pub trait Tables {
     fn stir(&self, direction: Direction, slot: u32);
     /// The limit within one window.
     fn limit(&self, direction: Direction, profile: u32) -> Limit;
-    /// Gives the words back, in the kernel by way of memory the verifier knows nothing of.
+    /// Words that were put down, to be taken up one by one.
+    type Down: Copy;
+    /// Puts words down, in the kernel into memory the verifier knows nothing of.
     ///
     /// What it knows of a word, it knows for each way through the parser apart, and walks
     /// everything behind it once for each: a million instructions are soon used up. Behind this
     /// call all ways are one.
-    #[inline(always)]
-    fn forgotten(&self, words: [u64; 6]) -> [u64; 6] {
-        words
-    }
+    fn put_down(&self, words: [u64; 6]) -> Self::Down;
+    /// Takes one of them up, each time it is needed: from memory, and kept nowhere else.
+    fn take_up(&self, down: Self::Down, word: usize) -> u64;
     /// All bits for 0, none for anything else. In the kernel without a jump.
     #[inline(always)]
     fn all_if_zero(&self, word: u64) -> u64 {
@@ -157,30 +158,48 @@ pub trait Tables {
 /// An addition to one host's line that waits for others: made together, their lines come from memory
 /// together, where each by itself would be waited for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
 pub struct Waiting {
-    /// What is added, as in a counting word.
+    /// What is added to the class, as in a counting word.
     pub amount: u64,
-    /// To what: slot (32) | profile (7) | class (3) | direction (1) | `SOUGHT` (1).
-    pub whose: u64,
-    /// The address of a host that is `SOUGHT`; for others the first word is the place of the line.
+    /// What is added to the window, as in its word.
+    pub gain: u64,
+    /// IPv6: the host, to be looked for when it is `SOUGHT`.
     pub address: [u64; 2],
+    /// Its slot; of one that is sought, the second half of its hash.
+    pub slot: u32,
+    /// Number of that slot's line; of one that is sought, the first half of its hash.
+    pub place: u32,
+    /// The entry of the directory that led there.
+    pub entry: u32,
+    /// Class, `OUTGOING`, `SOUGHT`.
+    pub kind: u32,
 }
 
-/// Bit of [`Waiting::whose`]: the slot is the prefix's; look for the host in the buckets first.
-const SOUGHT: u64 = 1 << 43;
+/// Bit of [`Waiting::kind`]: from the host.
+const OUTGOING: u32 = 1 << 3;
+/// Bit of [`Waiting::kind`]: an IPv6 host that is to be looked for in the buckets; the line of its
+/// prefix stands in for one that is not there.
+const SOUGHT: u32 = 1 << 4;
 
 /// Whose lines a packet was added to, and what it may carry.
 #[derive(Clone, Copy, Debug)]
-pub struct Touched {
+pub struct Touched<Down = ()> {
     /// The source, as outgoing.
     pub source: Found,
     /// The destination, as incoming.
     pub destination: Found,
-    /// What lies behind its IP header.
-    pub payload: Payload,
+    /// What is known of the packet.
+    down: Down,
 }
 
-impl Touched {
+impl<Down: Copy> Touched<Down> {
+    /// What lies behind the packet's IP header. To be asked before another packet is counted.
+    #[inline(always)]
+    pub fn payload<T: Tables<Down = Down>>(&self, tables: &T) -> Payload {
+        Known { tables, down: self.down }.payload()
+    }
+
     /// Has one of the hosts, or a neighbour of theirs, a flag word that says something?
     #[inline(always)]
     pub const fn is_flagged(&self) -> bool {
@@ -227,29 +246,28 @@ pub fn count<T: Tables>(
     bytes: u32,
     sides: Sides,
     window: u64,
-) -> Touched {
+) -> Touched<T::Down> {
     let seen = match sides {
         Sides::Source => Direction::Outgoing,
         Sides::Destination | Sides::Both => Direction::Incoming,
     };
-    let Known { src, dst, is_ipv4, bytes, padding, word, payload } = known(tables, packet, bytes);
+    let known = known(tables, packet, bytes);
     // First, so that it need not be kept.
+    let padding = known.padding();
     if padding != 0 {
-        house(tables, seen, PADDING, word, packed(packets, padding));
+        house(tables, seen, PADDING, known.class(), packed(packets, padding));
     }
-    let (source, destination) = if is_ipv4 {
+    let (source, destination) = if known.is_ipv4() {
         // The destination first: of what arrives it is the one that is ours, and its line is the
         // one that has to be waited for.
-        let destination = find4(tables, low32(dst[1]));
-        (find4(tables, low32(src[1])), destination)
+        let destination = find4(tables, known.dst4());
+        (find4(tables, known.src4()), destination)
     } else {
-        let destination = locate6(tables, dst);
-        (locate6(tables, src), destination)
+        let destination = locate6(tables, known.dst());
+        (locate6(tables, known.src()), destination)
     };
-    let amount = Amount { word, packets, bytes, window };
-    let ends = [(source, src), (destination, dst)];
-    let (source, destination) = settle(tables, ends, sides, seen, amount);
-    Touched { source, destination, payload }
+    let (source, destination) = settle(&known, source, destination, sides, seen, packets, window);
+    Touched { source, destination, down: known.down }
 }
 
 /// Looks an IPv6 address up, or leaves that to [`Waiting::sought`] where nobody has to know at once.
@@ -266,23 +284,18 @@ fn locate6<T: Tables>(tables: &T, address: [u64; 2]) -> Found {
     seek6(tables, address, entry)
 }
 
-/// What counting needs to know of a packet.
-struct Known {
-    src: [u64; 2],
-    dst: [u64; 2],
-    is_ipv4: bool,
-    bytes: u32,
-    padding: u32,
-    word: u64,
-    payload: Payload,
+/// What counting needs to know of a packet, as it was put down.
+struct Known<'tables, T: Tables> {
+    tables: &'tables T,
+    down: T::Down,
 }
 
 /// More padding than any frame has.
 const MOST_PADDING: u32 = 0x0003_ffff;
 
-/// A packet of so many bytes behind [`Tables::forgotten`].
+/// Puts down what there is to know of a packet of so many bytes.
 #[inline(always)]
-fn known<T: Tables>(tables: &T, packet: &Packet, bytes: u32) -> Known {
+fn known<'tables, T: Tables>(tables: &'tables T, packet: &Packet, bytes: u32) -> Known<'tables, T> {
     let Ends { family, src, dst } = packet.ends;
     let payload = Payload::of(packet);
     // bytes (32) | where the payload begins (14) | padding (18)
@@ -293,19 +306,61 @@ fn known<T: Tables>(tables: &T, packet: &Packet, bytes: u32) -> Known {
     let kinds = (u64::from(payload.protocol) << 8)
         | ((packet.class as u64) << 1)
         | u64::from(matches!(family, Family::V6));
-    let [src0, src1, dst0, dst1, sizes, kinds] =
-        tables.forgotten([src[0], src[1], dst[0], dst[1], sizes, kinds]);
-    Known {
-        src: [src0, src1],
-        dst: [dst0, dst1],
-        is_ipv4: kinds & 1 == 0,
-        bytes: low32(sizes >> 32),
-        padding: low32(sizes) & MOST_PADDING,
-        word: (kinds >> 1) & 7,
-        payload: Payload {
-            protocol: ((kinds >> 8) & 255) as u8,
-            at: low32(sizes >> 18) & Payload::MOST,
-        },
+    Known { tables, down: tables.put_down([src[0], src[1], dst[0], dst[1], sizes, kinds]) }
+}
+
+impl<T: Tables> Known<'_, T> {
+    #[inline(always)]
+    fn word(&self, word: usize) -> u64 {
+        self.tables.take_up(self.down, word)
+    }
+
+    #[inline(always)]
+    fn src(&self) -> [u64; 2] {
+        [self.word(0), self.word(1)]
+    }
+
+    #[inline(always)]
+    fn dst(&self) -> [u64; 2] {
+        [self.word(2), self.word(3)]
+    }
+
+    #[inline(always)]
+    fn src4(&self) -> u32 {
+        low32(self.word(1))
+    }
+
+    #[inline(always)]
+    fn dst4(&self) -> u32 {
+        low32(self.word(3))
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> u32 {
+        low32(self.word(4) >> 32)
+    }
+
+    #[inline(always)]
+    fn padding(&self) -> u32 {
+        low32(self.word(4)) & MOST_PADDING
+    }
+
+    #[inline(always)]
+    fn is_ipv4(&self) -> bool {
+        self.word(5) & 1 == 0
+    }
+
+    #[inline(always)]
+    fn class(&self) -> u64 {
+        (self.word(5) >> 1) & 7
+    }
+
+    #[inline(always)]
+    fn payload(&self) -> Payload {
+        Payload {
+            protocol: ((self.word(5) >> 8) & 255) as u8,
+            at: low32(self.word(4) >> 18) & Payload::MOST,
+        }
     }
 }
 
@@ -324,6 +379,12 @@ impl Amount {
     const fn packed(self) -> u64 {
         packed(self.packets, self.bytes)
     }
+
+    /// For the word of the window.
+    #[inline(always)]
+    fn gain(self) -> u64 {
+        (u64::from(self.packets.min(MOST_PACKETS)) << 32) | u64::from(self.bytes >> 4)
+    }
 }
 
 /// Whose line it is.
@@ -331,31 +392,36 @@ impl Amount {
 struct Host {
     direction: Direction,
     slot: u32,
-    profile: u32,
+    /// Its profile is in there.
+    entry: u32,
 }
 
 /// Adds to the lines of the ends that are counted here, and to the house's. Returns the former.
 #[inline(always)]
 fn settle<T: Tables>(
-    tables: &T,
-    [(source, src), (destination, dst)]: [(Found, [u64; 2]); 2],
+    known: &Known<'_, T>,
+    source: Found,
+    destination: Found,
     sides: Sides,
     seen: Direction,
-    amount: Amount,
+    packets: u32,
+    window: u64,
 ) -> (Found, Found) {
+    let tables = known.tables;
     let counted_source = if sides.source() { source } else { Found::NOBODY };
     let counted_destination = if sides.destination() { destination } else { Found::NOBODY };
+    let amount = || Amount { word: known.class(), packets, bytes: known.bytes(), window };
     if counted_destination.is_ours() {
-        credit(tables, Direction::Incoming, counted_destination, dst, amount);
+        credit(tables, Direction::Incoming, counted_destination, known.dst(), amount());
     }
     if counted_source.is_ours() {
-        credit(tables, Direction::Outgoing, counted_source, src, amount);
+        credit(tables, Direction::Outgoing, counted_source, known.src(), amount());
     }
     if !counted_source.is_ours() && !counted_destination.is_ours() {
-        house(tables, seen, OTHER, amount.word, amount.packed());
+        house(tables, seen, OTHER, known.class(), amount().packed());
     } else if source.is_ours() && destination.is_ours() {
         let line = if matches!(sides, Sides::Both) { MIRRORED } else { INTERNAL };
-        house(tables, seen, line, amount.word, amount.packed());
+        house(tables, seen, line, known.class(), amount().packed());
     }
     (counted_source, counted_destination)
 }
@@ -370,37 +436,39 @@ fn credit<T: Tables>(
     amount: Amount,
 ) {
     if tables.puts_off() {
-        let whose = u64::from(found.slot)
-            | (u64::from(found.profile()) << 32)
-            | ((amount.word & 7) << 39)
-            | ((direction as u64) << 42);
-        let (whose, address) = if found.stranger {
-            (whose | SOUGHT, address)
+        let kind = low32(amount.word)
+            | if matches!(direction, Direction::Outgoing) { OUTGOING } else { 0 }
+            | if found.stranger { SOUGHT } else { 0 };
+        let Found { slot, entry, .. } = found;
+        let (slot, place) = if found.stranger {
+            let hash = mix(address, tables.seed());
+            (low32(hash >> 32), low32(hash))
         } else {
-            (whose, [tables.place(direction, found.slot).into(), 0])
+            (slot, tables.place(direction, slot))
         };
-        tables.put_off(Waiting { amount: amount.packed(), whose, address });
+        let (amount, gain) = (amount.packed(), amount.gain());
+        tables.put_off(Waiting { amount, gain, address, slot, place, entry, kind });
         return;
     }
     if found.stranger {
         tell(tables, direction, address, found.slot, amount.window);
     }
     if let Some(line) = tables.line(direction, found.slot) {
-        add(tables, line, Host { direction, slot: found.slot, profile: found.profile() }, amount);
+        add(tables, line, Host { direction, slot: found.slot, entry: found.entry }, amount);
     }
 }
 
 impl Waiting {
     #[inline(always)]
     const fn direction(self) -> Direction {
-        if self.whose & (1 << 42) == 0 { Direction::Incoming } else { Direction::Outgoing }
+        if self.kind & OUTGOING == 0 { Direction::Incoming } else { Direction::Outgoing }
     }
 
     /// Is it still to be found out whose line it is?
     #[inline(always)]
     #[must_use]
     pub const fn is_sought(self) -> bool {
-        self.whose & SOUGHT != 0
+        self.kind & SOUGHT != 0
     }
 
     /// First of four steps, each done for all that wait before the next one: has the memory on its
@@ -410,11 +478,8 @@ impl Waiting {
     /// many instructions.
     #[inline(always)]
     pub fn fetch<T: Tables>(self, tables: &T) {
-        let line = if self.is_sought() {
-            tables.bucket(low32(mix(self.address, tables.seed())))
-        } else {
-            tables.line_at(low32(self.address[0]))
-        };
+        let line =
+            if self.is_sought() { tables.bucket(self.place) } else { tables.line_at(self.place) };
         if let Some(line) = line {
             tables.fetch(line);
         }
@@ -424,29 +489,23 @@ impl Waiting {
     #[inline(always)]
     #[must_use]
     pub fn sought<T: Tables>(self, tables: &T, window: u64) -> Self {
-        let mut slot = resident(tables, self.address);
+        let kind = self.kind & !SOUGHT;
+        let hash = u64::from(self.slot) << 32 | u64::from(self.place);
+        let mut slot = resident(tables, hash, self.address);
         if slot == 0 {
-            slot = low32(self.whose);
+            slot = self.entry & INDEX;
             tell(tables, self.direction(), self.address, slot, window);
         }
-        let place = tables.place(self.direction(), slot);
-        let whose = ((self.whose & !SOUGHT) >> 32 << 32) | u64::from(slot);
-        Self { whose, address: [place.into(), 0], ..self }
+        Self { slot, place: tables.place(self.direction(), slot), kind, ..self }
     }
 
     /// Last step, after another [`Waiting::fetch`] of those that were sought: adds to the line.
     #[inline(always)]
     pub fn add<T: Tables>(self, tables: &T, window: u64) {
-        let Self { amount, whose, address: [place, _] } = self;
-        let Some(line) = tables.line_at(low32(place)) else { return };
-        let (packets, bytes) = (low32(amount >> PACKET_SHIFT), low32(amount));
-        let amount = Amount { word: whose >> 39, packets, bytes, window };
-        let host = Host {
-            direction: self.direction(),
-            slot: low32(whose),
-            profile: low32(whose >> 32) & 127,
-        };
-        add(tables, line, host, amount);
+        let Self { amount, gain, slot, place, entry, kind, .. } = self;
+        let Some(line) = tables.line_at(place) else { return };
+        line.add((kind & 7) as usize, amount);
+        turn(tables, line, Host { direction: self.direction(), slot, entry }, gain, window);
     }
 }
 
@@ -455,21 +514,30 @@ impl Waiting {
 #[inline(always)]
 pub fn count_inner<T: Tables>(tables: &T, inner: &Packet, packets: u32, sides: Sides, window: u64) {
     let bytes = inner.bytes.wrapping_mul(packets);
-    let Known { src, dst, is_ipv4, bytes, word, .. } = known(tables, inner, bytes);
-    let amount = Amount { word, packets, bytes, window };
-    for (direction, address, counted) in [
-        (Direction::Outgoing, src, sides.source()),
-        (Direction::Incoming, dst, sides.destination()),
-    ] {
-        if !counted {
-            continue;
-        }
-        let found =
-            if is_ipv4 { find4(tables, low32(address[1])) } else { locate6(tables, address) };
-        if found.is_ours() {
-            credit(tables, direction, found, address, amount);
-            house(tables, direction, TUNNELLED, word, amount.packed());
-        }
+    let known = known(tables, inner, bytes);
+    if sides.source() {
+        count_end(&known, Direction::Outgoing, packets, window);
+    }
+    if sides.destination() {
+        count_end(&known, Direction::Incoming, packets, window);
+    }
+}
+
+/// Counts one end of what a packet carries.
+#[inline(always)]
+fn count_end<T: Tables>(known: &Known<'_, T>, direction: Direction, packets: u32, window: u64) {
+    let tables = known.tables;
+    let leaves = matches!(direction, Direction::Outgoing);
+    let address = || if leaves { known.src() } else { known.dst() };
+    let found = if known.is_ipv4() {
+        find4(tables, if leaves { known.src4() } else { known.dst4() })
+    } else {
+        locate6(tables, address())
+    };
+    if found.is_ours() {
+        let amount = Amount { word: known.class(), packets, bytes: known.bytes(), window };
+        credit(tables, direction, found, address(), amount);
+        house(tables, direction, TUNNELLED, amount.word, amount.packed());
     }
 }
 
@@ -525,17 +593,21 @@ fn tell<T: Tables>(tables: &T, direction: Direction, address: [u64; 2], own: u32
     }
 }
 
-/// Adds to one line and raises the hint when the running window passes its limit.
+/// Adds to one line.
 #[inline(always)]
 fn add<T: Tables>(tables: &T, line: T::Line, host: Host, amount: Amount) {
-    let Amount { word, packets, bytes, window } = amount;
-    let Host { direction, slot, profile } = host;
-    line.add((word & 7) as usize, amount.packed());
+    line.add((amount.word & 7) as usize, amount.packed());
+    turn(tables, line, host, amount.gain(), amount.window);
+}
 
+/// Adds to the running window of a line, says that the line moved, and raises the hint when the window
+/// passes its limit.
+#[inline(always)]
+fn turn<T: Tables>(tables: &T, line: T::Line, host: Host, gain: u64, window: u64) {
+    let Host { direction, slot, entry } = host;
     // What the running window held, without its number.
     let held = line.get(WINDOW) ^ (window << EPOCH_SHIFT);
     let old = if held >> EPOCH_SHIFT == 0 { held } else { 0 };
-    let gain = (u64::from(packets.min(MOST_PACKETS)) << 32) | u64::from(bytes >> 4);
     let mut new = old + gain;
     // Either field ran over: carries are where the sum differs from what it would be without them.
     if (old ^ gain ^ new) & CARRIES != 0 {
@@ -545,7 +617,7 @@ fn add<T: Tables>(tables: &T, line: T::Line, host: Host, amount: Amount) {
     line.set(WINDOW, new | (window << EPOCH_SHIFT));
     tables.stir(direction, slot);
 
-    let limit = tables.limit(direction, profile);
+    let limit = tables.limit(direction, profile_of(entry));
     // Most packets stay below both limits, and are asked no more.
     if (window_packets(new) >= limit.packets || low32(new) >= limit.bytes16)
         && (crossed(window_packets(old), window_packets(new), limit.packets)

@@ -13,7 +13,6 @@ use fastnetmon_common::ignore::{
     Facts, MOST_RULES, RULE_WORDS, Rules, count_ignored, facts, matches, with_ports,
 };
 use fastnetmon_common::parse::{Packet, parse_ethernet};
-use fastnetmon_common::table::Tables as _;
 
 use crate::frame::{Snapshot, TcFrame, XdpFrame};
 use crate::maps::{IGNORES, Ignores};

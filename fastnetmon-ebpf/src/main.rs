@@ -144,7 +144,7 @@ fn take<F: Snapshot>(
             }
             let touched = count(&kernel, &packet, packets, bytes, sides, kernel.window);
             if frozen(&DECAPSULATE) != 0 {
-                let inner = parse_inner(frame, touched.payload);
+                let inner = parse_inner(frame, touched.payload(&kernel));
                 if inner.bytes != 0 {
                     count_inner(&kernel, &inner, packets, sides, kernel.window);
                 }

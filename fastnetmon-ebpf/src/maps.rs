@@ -21,7 +21,7 @@ use aya_ebpf::maps::{Array, HashMap, RingBuf, XskMap};
 use fastnetmon_common::abi::{MOST_SOCKETS, roots, waiting};
 use fastnetmon_common::gate::RULE_WORDS;
 use fastnetmon_common::ignore;
-use fastnetmon_common::table::{Limit, MARKS};
+use fastnetmon_common::table::{Limit, MARKS, Waiting};
 
 /// `BPF_F_MMAPABLE` (linux/bpf.h, since 5.5).
 const MMAPABLE: u32 = 1 << 10;
@@ -60,7 +60,7 @@ pub struct Words(pub [u64; 8]);
 pub struct Queue {
     pub state: u64,
     _fill: [u64; 7],
-    pub waiting: [[u64; 4]; waiting::ROOM],
+    pub waiting: [Waiting; waiting::ROOM],
 }
 
 const _: () = assert!(size_of::<Queue>() == waiting::WORDS * 8);

@@ -114,11 +114,19 @@ impl Kernel {
         ROOTS.get_ptr_mut(0).map(|roots| Self { row, notes, roots, queue, window })
     }
 
-    /// As [`Tables::forgotten`], of one number.
+    /// Puts six words down and takes all of them up again.
+    #[inline(always)]
+    pub fn forgotten(&self, words: [u64; 6]) -> [u64; 6] {
+        self.put_down(words);
+        core::array::from_fn(|word| self.take_up((), word))
+    }
+
+    /// The same of one number, in the place of the first word: of whatever was put down before, that one
+    /// is gone.
     #[inline(always)]
     pub fn forgotten_number(&self, number: u32) -> u32 {
         let Pointer(notes) = self.notes;
-        // SAFETY: as in `forgotten`, which writes the same words anew.
+        // SAFETY: as in `put_down`, which writes the same words anew.
         let word = unsafe { &raw mut (*notes).0[FORGOTTEN] };
         // SAFETY: as above.
         unsafe { word.write_volatile(number.into()) };
@@ -139,7 +147,7 @@ fn puts_off() -> bool {
 #[inline(always)]
 fn each(kernel: &Kernel, count: u32, mut step: impl FnMut(usize)) {
     let count = kernel.forgotten_number(count);
-    for at in 0..(waiting::ENOUGH - 1 + waiting::OF_A_PACKET) as usize {
+    for at in 0..waiting::MOST {
         if at as u32 >= count {
             return;
         }
@@ -160,21 +168,29 @@ fn make_up(count: u32) -> u32 {
     let queue = kernel.queue;
     let waiting = move |at: usize| {
         // SAFETY: the lookup succeeded; the index is below the length.
-        let [amount, whose, high, low] = unsafe { (&raw const (*queue).waiting[at]).read() };
-        Waiting { amount, whose, address: [high, low] }
+        unsafe { (&raw const (*queue).waiting[at]).read() }
     };
     let mut sought = false;
-    each(&kernel, count, |at| {
-        let waiting = waiting(at);
-        sought |= waiting.is_sought();
-        waiting.fetch(&kernel);
-    });
+    // Those that are there nearly always, without asking: where fewer wait, what waited last is fetched
+    // once more, and nobody looks at it.
+    for at in 0..waiting::ENOUGH as usize {
+        sought |= waiting(at).is_sought();
+        waiting(at).fetch(&kernel);
+    }
+    for at in waiting::ENOUGH as usize..waiting::MOST {
+        if at as u32 >= count {
+            break;
+        }
+        sought |= waiting(at).is_sought();
+        waiting(at).fetch(&kernel);
+    }
     if sought {
         each(&kernel, count, |at| {
             if waiting(at).is_sought() {
-                let Waiting { amount, whose, address } = waiting(at).sought(&kernel, kernel.window);
-                // SAFETY: as above.
-                unsafe { (&raw mut (*queue).waiting[at]).write([amount, whose, address[0], 0]) };
+                let found = waiting(at).sought(&kernel, kernel.window);
+                // SAFETY: as above; nothing else of it changed.
+                let place = unsafe { &mut (*queue).waiting[at] };
+                (place.slot, place.place, place.kind) = (found.slot, found.place, found.kind);
             }
         });
         // Those that were not are there already.
@@ -194,19 +210,20 @@ impl Kernel {
     /// To be called before a packet is looked at: there is nothing yet that has to be kept meanwhile,
     /// and to the verifier all packets are one.
     #[inline(always)]
-    pub fn make_up(&self, enough: u64) -> u32 {
+    pub fn make_up(&self, enough: u32) -> u32 {
         if !puts_off() {
             return 0;
         }
         // SAFETY: the lookup succeeded.
         let state = unsafe { (&raw const (*self.queue).state).read() };
-        let number = state & waiting::NUMBER;
-        if number < enough { 0 } else { make_up(number as u32) }
+        let number = (state & waiting::NUMBER) as u32;
+        if number < enough { 0 } else { make_up(number) }
     }
 }
 
 impl Tables for Kernel {
     type Line = Pointer;
+    type Down = ();
 
     #[inline(always)]
     fn t1(&self, high: u32) -> u32 {
@@ -274,19 +291,20 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn forgotten(&self, words: [u64; 6]) -> [u64; 6] {
+    fn put_down(&self, words: [u64; 6]) {
         let Pointer(notes) = self.notes;
-        let mut again = [0; 6];
         for (at, word) in words.into_iter().enumerate() {
             // SAFETY: a line has eight words, and this CPU alone writes its notes. Volatile, or the
             // compiler would not go by way of memory.
             unsafe { (&raw mut (*notes).0[FORGOTTEN + at]).write_volatile(word) };
         }
-        for (at, word) in again.iter_mut().enumerate() {
-            // SAFETY: as above.
-            *word = unsafe { (&raw const (*notes).0[FORGOTTEN + at]).read_volatile() };
-        }
-        again
+    }
+
+    #[inline(always)]
+    fn take_up(&self, (): (), word: usize) -> u64 {
+        let Pointer(notes) = self.notes;
+        // SAFETY: as above; the index is masked.
+        unsafe { (&raw const (*notes).0[(FORGOTTEN + word) & 7]).read_volatile() }
     }
 
     #[inline(always)]
@@ -321,9 +339,8 @@ impl Tables for Kernel {
         // SAFETY: as above.
         let number = unsafe { state.read() };
         let at = (number & waiting::NUMBER) as usize;
-        let Waiting { amount, whose, address: [high, low] } = waiting;
         // SAFETY: as above; the index is masked.
-        unsafe { (&raw mut (*queue).waiting[at]).write([amount, whose, high, low]) };
+        unsafe { (&raw mut (*queue).waiting[at]).write(waiting) };
         // SAFETY: as above. There is room: a packet begins with less than enough of them.
         unsafe { state.write(number + 1) };
     }

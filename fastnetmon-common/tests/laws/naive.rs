@@ -218,6 +218,7 @@ impl Line for Eight<'_> {
 
 impl<'a> Tables for &'a House {
     type Line = Eight<'a>;
+    type Down = [u64; 6];
 
     fn t1(&self, high: u32) -> u32 {
         self.entry(Step::Root4(high))
@@ -250,6 +251,14 @@ impl<'a> Tables for &'a House {
 
     fn notes(&self) -> Option<Eight<'a>> {
         self.line(Direction::Incoming, NOTES)
+    }
+
+    fn put_down(&self, words: [u64; 6]) -> [u64; 6] {
+        words
+    }
+
+    fn take_up(&self, down: [u64; 6], word: usize) -> u64 {
+        down.get(word).copied().unwrap_or_default()
     }
 
     fn stir(&self, direction: Direction, slot: u32) {

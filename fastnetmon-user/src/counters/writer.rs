@@ -154,7 +154,7 @@ impl Counting {
                 }
                 let touched = count(&row, &packet, packets, bytes, sides, window);
                 if self.rules.decapsulate {
-                    let inner = parse_inner(&captured, touched.payload);
+                    let inner = parse_inner(&captured, touched.payload(&row));
                     if inner.bytes != 0 {
                         count_inner(&row, &inner, packets, sides, window);
                     }
@@ -169,7 +169,7 @@ impl Counting {
     }
 
     /// Whose dump wants it: an armed host's, the target first, or one packet in so many.
-    fn wants(&self, touched: Touched) -> Option<Kept> {
+    fn wants<Down>(&self, touched: Touched<Down>) -> Option<Kept> {
         let Touched { source, destination, .. } = touched;
         for end in [destination, source] {
             if end.entry & FLAGGED != 0 && self.row.spend(HostId(end.slot)) {

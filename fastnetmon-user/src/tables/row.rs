@@ -77,6 +77,7 @@ impl Line for Words<'_> {
 
 impl<'a> Tables for &'a Row {
     type Line = Words<'a>;
+    type Down = [u64; 6];
 
     #[inline]
     fn t1(&self, high: u32) -> u32 {
@@ -119,6 +120,16 @@ impl<'a> Tables for &'a Row {
     #[inline]
     fn notes(&self) -> Option<Words<'a>> {
         self.line(Direction::Incoming, NOTES)
+    }
+
+    #[inline]
+    fn put_down(&self, words: [u64; 6]) -> [u64; 6] {
+        words
+    }
+
+    #[inline]
+    fn take_up(&self, down: [u64; 6], word: usize) -> u64 {
+        down.get(word).copied().unwrap_or_default()
     }
 
     #[inline]

@@ -34,6 +34,7 @@ impl Line for NoLine {
 
 impl Tables for Memory {
     type Line = NoLine;
+    type Down = [u64; 6];
     fn t1(&self, high: u32) -> u32 {
         self.read(Entry::Root4(u16::try_from(high).unwrap()))
     }
@@ -58,6 +59,14 @@ impl Tables for Memory {
     fn notes(&self) -> Option<NoLine> {
         None
     }
+    fn put_down(&self, words: [u64; 6]) -> [u64; 6] {
+        words
+    }
+
+    fn take_up(&self, down: [u64; 6], word: usize) -> u64 {
+        down.get(word).copied().unwrap_or_default()
+    }
+
     fn stir(&self, _: Direction, _: u32) {}
     fn limit(&self, _: Direction, _: u32) -> Limit {
         Limit::default()
