@@ -557,7 +557,8 @@ pub fn sparse<T: Tables>(tables: &T, every: impl Fn() -> u32) -> bool {
         return false;
     }
     let every = every();
-    notes.set(COUNTDOWN, u64::from(every.saturating_sub(1)));
+    // None: not within the life of this kernel.
+    notes.set(COUNTDOWN, if every == 0 { u64::MAX } else { u64::from(every) - 1 });
     every != 0
 }
 

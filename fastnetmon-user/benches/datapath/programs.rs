@@ -113,7 +113,7 @@ impl Programs {
             .override_global(global::LOAD_BYTES, &1_u32, true)
             .override_global(global::SEED, &shape.seed, true)
             .override_global(global::GATE, &GATE_INCOMING, true)
-            .override_global(global::PUTS_OFF, &u32::from(shape.outgrows_a_cache()), true)
+            .override_global(global::PUTS_OFF, &u32::from(plan.outgrows_a_cache()), true)
             .override_global("BENCH_FIRST", &layout.first, true)
             .override_global("BENCH_MASK", &layout.mask, true)
             .override_global("BENCH_HOSTS", &(hosts - 1), true)

@@ -8,10 +8,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tracing::{info, warn};
 
+use crate::daemon::clock;
 use crate::kernel::{Backlog, KernelError};
 
-/// How long the tick waits for it.
+/// How long a reading waits for it.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long a change of whom we guard waits for it: what it is rare for, and must not go without.
+const LONG_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How it went.
 type Made = Result<(), KernelError>;
@@ -33,8 +37,8 @@ pub(super) enum Which {
 pub(super) struct Settler {
     /// `None`: nothing ever waits.
     sides: Option<(Sender<Which>, Receiver<Made>)>,
-    /// An answer is still to come.
-    is_owed: bool,
+    /// An answer is still to come, since this question.
+    owed: Option<Which>,
     trouble: Option<String>,
 }
 
@@ -56,34 +60,42 @@ pub(super) fn prepare(backlog: Option<Backlog>) -> (Settler, Option<Porter>) {
             (Some((ask, answers)), Some(Porter { backlog, asked, answer }))
         }
     };
-    (Settler { sides, is_owed: false, trouble: None }, porter)
+    (Settler { sides, owed: None, trouble: None }, porter)
 }
 
 impl Settler {
     /// Has additions made, and waits for it a moment.
+    ///
+    /// A porter that is late for one reading is not waited for at the next one, and told of when it is
+    /// late for that as well.
     pub(super) fn settle(&mut self, which: Which) {
-        let Some((ask, answers)) = &self.sides else { return };
-        let ask = |which| ask.try_send(which).is_ok();
-        let outcome = if self.is_owed {
-            // It is still under way, to a CPU it was sent to before.
-            answers.recv_timeout(Duration::ZERO).and_then(|_late| {
-                self.is_owed = ask(which);
-                answers.recv_timeout(PATIENCE)
-            })
-        } else {
-            self.is_owed = ask(which);
-            answers.recv_timeout(PATIENCE)
+        let patience = match which {
+            Which::OfTheQuiet => PATIENCE,
+            Which::All => LONG_PATIENCE,
         };
+        let Some((ask, answers)) = &self.sides else { return };
+        let was_owed = self.owed.take();
+        let mut outcome = match was_owed {
+            None => None,
+            // It is under way, to a CPU it was sent to before.
+            Some(_) if which == Which::OfTheQuiet => Some(answers.recv_timeout(Duration::ZERO)),
+            Some(_) => Some(answers.recv_timeout(patience)),
+        };
+        if !matches!(outcome, Some(Err(_))) && ask.try_send(which).is_ok() {
+            outcome = Some(answers.recv_timeout(patience));
+        }
         let trouble = match outcome {
-            Ok(made) => {
-                self.is_owed = false;
-                made.err().map(|error| format!("{BEHIND}: {error}."))
+            Some(Ok(made)) => made.err().map(|error| format!("{BEHIND}: {error}.")),
+            Some(Err(RecvTimeoutError::Timeout)) => {
+                self.owed = Some(which);
+                was_owed.map(|_| {
+                    format!(
+                        "{BEHIND}: one lets nobody on. A task of real-time priority may hold it."
+                    )
+                })
             }
-            Err(RecvTimeoutError::Timeout) => Some(format!(
-                "{BEHIND}: one lets nobody on, as it may be held by a task of real-time priority."
-            )),
             // The agent ends.
-            Err(RecvTimeoutError::Disconnected) => None,
+            Some(Err(RecvTimeoutError::Disconnected)) | None => None,
         };
         match (&self.trouble, &trouble) {
             (None, Some(trouble)) => warn!("{trouble}"),
@@ -102,9 +114,15 @@ impl Settler {
 impl Porter {
     /// Makes additions until the tick has ended.
     pub(super) fn run(mut self) {
+        let mut last = clock::now();
         for which in self.asked {
             let made = match which {
-                Which::OfTheQuiet => self.backlog.settle(),
+                Which::OfTheQuiet => {
+                    let now = clock::now();
+                    let since = now.since(last);
+                    last = now;
+                    self.backlog.settle(since)
+                }
                 Which::All => self.backlog.settle_all(),
             };
             if self.answer.send(made).is_err() {
@@ -122,33 +140,32 @@ mod tests {
     fn a_porter_that_is_held_up_holds_nobody_up_and_is_told_of_until_it_is_back() {
         let (ask, asked) = bounded(1);
         let (answer, answers) = bounded(1);
-        let mut settler = Settler { sides: Some((ask, answers)), is_owed: false, trouble: None };
+        let mut settler = Settler { sides: Some((ask, answers)), owed: None, trouble: None };
 
         answer.send(Ok(())).unwrap();
         settler.settle(Which::OfTheQuiet);
         assert_eq!(asked.try_recv(), Ok(Which::OfTheQuiet));
         assert_eq!(settler.trouble(), None);
 
-        settler.settle(Which::All);
-        assert_eq!(asked.try_recv(), Ok(Which::All));
-        assert!(settler.trouble().is_some_and(|trouble| trouble.contains("real-time")));
-        // It is not sent twice.
-        settler.settle(Which::All);
-        assert!(asked.try_recv().is_err());
-        assert!(settler.trouble().is_some());
-
-        answer.send(Ok(())).unwrap();
         settler.settle(Which::OfTheQuiet);
-        assert_eq!(asked.try_recv(), Ok(Which::OfTheQuiet), "it is back, and is sent again");
-        answer.send(Ok(())).unwrap();
+        assert_eq!(asked.try_recv(), Ok(Which::OfTheQuiet));
+        assert_eq!(settler.trouble(), None, "once may be chance");
+        settler.settle(Which::OfTheQuiet);
+        assert!(asked.try_recv().is_err(), "it is not sent twice");
+        assert!(settler.trouble().is_some_and(|trouble| trouble.contains("real-time")));
+
+        // It is back, and whoever needs all of them made waits for it, and sends it again.
         let at_work = std::thread::spawn(move || {
-            for _ in asked {
+            answer.send(Ok(())).unwrap();
+            for which in &asked {
                 answer.send(Ok(())).unwrap();
+                if which == Which::All {
+                    return;
+                }
             }
         });
-        settler.settle(Which::OfTheQuiet);
+        settler.settle(Which::All);
         assert_eq!(settler.trouble(), None);
-        drop(settler);
         at_work.join().unwrap();
     }
 

@@ -120,7 +120,7 @@ fn in_kernel(
         decapsulate: capture.decapsulate,
         load_bytes: support.load_bytes,
         puts_off: support.puts_off
-            && laid_out.shape.outgrows_a_cache()
+            && laid_out.plan.outgrows_a_cache()
             && kernel::reaches_all_cpus(),
         gate: drops::gates(settings),
     };

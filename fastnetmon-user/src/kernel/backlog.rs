@@ -18,9 +18,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::kernel::{KernelError, Object};
 use crate::tables::Mapping;
 
-/// A CPU that emptied its queue so often since the last time empties it again before anybody could
-/// get there.
-const BUSY: u64 = 128;
+/// A CPU that empties its queue so often in a second empties it again before anybody could get there.
+const BUSY: u128 = 128;
 
 /// How long a CPU has to empty its queue by itself, before it is helped.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -56,19 +55,23 @@ impl Backlog {
         firsts.map(|state| state.load(Ordering::Acquire)).collect()
     }
 
-    /// Has everything made that waits on a CPU that is not busy; on one that is, it does not wait for
-    /// long.
+    /// Has everything made that waits on a CPU that was not busy since the last call, which is so long
+    /// ago. On one that was it does not wait for long.
     ///
     /// # Errors
     /// The last CPU whose additions still wait, because this thread may not run there.
-    pub fn settle(&mut self) -> Result<(), KernelError> {
+    pub fn settle(&mut self, since: Duration) -> Result<(), KernelError> {
         let states = self.states();
+        let is_quiet = |state: u64, seen: u64| {
+            let emptied = u128::from(emptied(state).wrapping_sub(seen));
+            emptied * 1_000_000_000 < BUSY * since.as_nanos().max(1)
+        };
         let quiet: Vec<usize> = states
             .iter()
             .zip(&self.seen)
             .enumerate()
             .filter(|(_, (state, seen))| {
-                **state & waiting::NUMBER != 0 && emptied(**state).wrapping_sub(**seen) < BUSY
+                **state & waiting::NUMBER != 0 && is_quiet(**state, **seen)
             })
             .map(|(cpu, _)| cpu)
             .collect();
@@ -99,7 +102,7 @@ impl Backlog {
         self.empty(&left)
     }
 
-    /// Goes to these CPUs and back.
+    /// Goes to these CPUs and back. One that was taken offline keeps what waits there until it is back.
     fn empty(&self, cpus: &[usize]) -> Result<(), KernelError> {
         if cpus.is_empty() {
             return Ok(());
@@ -108,7 +111,7 @@ impl Backlog {
         let mut outcome = Ok(());
         for &cpu in cpus {
             let there = go_to(cpu).and_then(|()| self.run());
-            if there.is_err() {
+            if there.is_err() && is_online(cpu) {
                 outcome = there;
             }
         }
@@ -131,13 +134,29 @@ fn go_to(cpu: usize) -> Result<(), KernelError> {
     sched_setaffinity(None, &only).map_err(|source| stuck(cpu, source))
 }
 
-/// May this thread run on every CPU that is there? One that a `cpuset` keeps from some cannot make the
-/// additions that wait on those.
+fn is_online(cpu: usize) -> bool {
+    aya::util::online_cpus()
+        .map_or(true, |online| online.contains(&u32::try_from(cpu).unwrap_or(u32::MAX)))
+}
+
+/// May a thread of this process run on every CPU that is there? One that a `cpuset` keeps from some cannot
+/// make the additions that wait on those.
+///
+/// Goes nowhere: asks for all of them at once, and looks what the kernel made of it. In a thread of its
+/// own, as the asking cannot be undone (since Linux 6.2 a thread has the CPUs it asked for).
 pub fn reaches_all_cpus() -> bool {
-    let Ok(online) = aya::util::online_cpus() else { return false };
-    let Ok(home) = sched_getaffinity(None) else { return false };
-    let reaches = online.into_iter().all(|cpu| go_to(cpu as usize).is_ok());
-    sched_setaffinity(None, &home).is_ok() && reaches
+    std::thread::spawn(|| {
+        let online = aya::util::online_cpus().ok()?;
+        let mut all = CpuSet::new();
+        for &cpu in &online {
+            let cpu = usize::try_from(cpu).ok().filter(|&cpu| cpu < CpuSet::MAX_CPU)?;
+            all.set(cpu);
+        }
+        sched_setaffinity(None, &all).ok()?;
+        (sched_getaffinity(None).ok()? == all).then_some(())
+    })
+    .join()
+    .is_ok_and(|reached| reached.is_some())
 }
 
 fn stuck(cpu: usize, source: rustix::io::Errno) -> KernelError {

@@ -47,9 +47,7 @@ pub enum KernelError {
         remedy: &'static str,
     },
     /// A CPU whose additions wait cannot be reached.
-    #[error(
-        "the agent may not run on CPU {cpu}: {source}; take it out of the `cpuset` that keeps it away"
-    )]
+    #[error("the agent may not run on CPU {cpu}: {source}; let its `cpuset` have that CPU")]
     Backlog {
         /// Its number.
         cpu: usize,

@@ -7,7 +7,7 @@
 //! | AF_XDP socket maps (`CONFIG_XDP_SOCKETS`) | 5.4 | making one | refused |
 //! | number of the window, time of a sample | 5.6, 5.8 | a program that calls the helper | refused |
 //! | copies of any length (`bpf_xdp_load_bytes`) | 5.18 | a program that calls the helper | copies of 128 bytes at most |
-//! | programs run for us with bottom halves disabled, which then are nobody else's | 6.3, no `PREEMPT_RT` | version, `/sys/kernel/realtime` | each addition waits for its own memory |
+//! | programs run for us with bottom halves disabled, which then are nobody else's | 6.3, no `PREEMPT_RT` | version, and what the build is called | each addition waits for its own memory |
 //! | TCX links | 6.6 | asking what hangs on the loopback | a filter in the `clsact` qdisc, taken off at the end or at the next start |
 //!
 //! What a distribution brought to an older kernel is thereby used, and what a build left out is named.
@@ -128,12 +128,17 @@ impl Answers {
             boot_time: helper(BpfHelper::BPF_FUNC_ktime_get_boot_ns),
             load_bytes: helper(BpfHelper::BPF_FUNC_xdp_load_bytes),
             tcx: tcx(),
-            realtime: Some(std::path::Path::new("/sys/kernel/realtime").exists()),
+            realtime: Some(is_realtime(&rustix::system::uname().version().to_string_lossy())),
         }
     }
 }
 
 /// May an XDP program call it?
+/// As `uname -v` says it (init/Makefile, `UTS_VERSION`); kernels with the patch of old spell it with a blank.
+fn is_realtime(build: &str) -> bool {
+    build.contains("PREEMPT_RT") || build.contains("PREEMPT RT")
+}
+
 fn helper(helper: BpfHelper) -> Option<bool> {
     is_helper_supported(ProgramType::Xdp, helper).ok()
 }
@@ -194,6 +199,13 @@ mod tests {
         check("6.6-rc1", SILENT, Some((true, true, true)), 0);
         check("6.18.44-fc", SILENT, Some((true, true, true)), 0);
         check("something new", SILENT, Some((true, true, true)), 0);
+    }
+
+    #[test]
+    fn a_build_for_real_time_is_known_by_its_name() {
+        assert!(is_realtime("#1 SMP PREEMPT_RT Debian 6.12.57-1 (2025-11-05)"));
+        assert!(is_realtime("#46 SMP PREEMPT RT Mon Jan 8 12:00:00 UTC 2024"));
+        assert!(!is_realtime("#1 SMP PREEMPT_DYNAMIC Debian 6.12.57-1 (2025-11-05)"));
     }
 
     #[test]

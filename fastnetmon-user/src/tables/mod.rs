@@ -39,11 +39,6 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The lines of one CPU, both directions, are more than the cache it has for itself: 512 KB.
-    pub const fn outgrows_a_cache(&self) -> bool {
-        self.slots > 4096
-    }
-
     /// Bytes of all parts together.
     pub fn bytes(&self) -> u64 {
         let lines = u64::from(self.writers.get()) * 2 * u64::from(self.slots) * 64;

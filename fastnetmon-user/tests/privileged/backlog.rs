@@ -2,15 +2,18 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastnetmon_common::abi::program;
 use fastnetmon_common::table::gained;
 use fastnetmon_user::kernel::{self, Backlog, Frozen, Object};
 use fastnetmon_user::model::{Direction, Prefix};
-use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
+use fastnetmon_user::networks::{Guarded, Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{Lines, Parts};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use xtask::traffic::Frame;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 
@@ -20,7 +23,7 @@ struct House {
     backlog: Backlog,
     lines: Lines,
     slot: u32,
-    _territory: Territory,
+    territory: Territory,
 }
 
 impl House {
@@ -36,7 +39,7 @@ impl House {
         let mut territory =
             Territory::new(ours, plan, &writes, shape, vec![directory], vec![flags]);
         let slot = territory.host(HOST.into()).unwrap().0;
-        Self { object, backlog, lines, slot, _territory: territory }
+        Self { object, backlog, lines, slot, territory }
     }
 
     /// So many packets arrive on a CPU.
@@ -67,11 +70,11 @@ fn what_is_left_on_quiet_cpus_is_made_there_and_this_thread_is_back_home() {
     house.arrive(1, 5);
     assert_eq!(house.counted(), (0, 0), "they wait");
     let home = sched_getaffinity(None).unwrap();
-    house.backlog.settle().unwrap();
+    house.backlog.settle(SECOND).unwrap();
     assert_eq!(house.counted(), (8, 8 * 46));
     assert_eq!(sched_getaffinity(None).unwrap(), home);
     // There is nothing left, and nothing is made twice.
-    house.backlog.settle().unwrap();
+    house.backlog.settle(SECOND).unwrap();
     house.backlog.settle_all().unwrap();
     assert_eq!(house.counted().0, 8);
 }
@@ -84,7 +87,7 @@ fn a_packet_makes_what_waits_once_there_are_eight() {
         // The ninth packet finds eight, the seventeenth eight more.
         assert_eq!(house.counted().0, (arrived - 1) / 8 * 8, "{arrived}");
     }
-    house.backlog.settle().unwrap();
+    house.backlog.settle(SECOND).unwrap();
     assert_eq!(house.counted().0, 40);
 }
 
@@ -93,13 +96,39 @@ fn a_busy_cpu_is_left_alone_until_it_is_quiet_or_lines_change_hands() {
     let mut house = House::new();
     house.arrive(0, 5_003);
     assert_eq!(house.counted().0, 5_000);
-    house.backlog.settle().unwrap();
+    house.backlog.settle(SECOND).unwrap();
     assert_eq!(house.counted().0, 5_000, "it was busy");
-    house.backlog.settle().unwrap();
+    house.backlog.settle(SECOND).unwrap();
     assert_eq!(house.counted().0, 5_003, "and is not any more");
     house.arrive(1, 5_003);
     house.backlog.settle_all().unwrap();
     assert_eq!(house.counted().0, 10_006);
+}
+
+/// A network goes while an addition for it waits on a CPU that is quiet, and another one gets its lines.
+#[test]
+fn what_waits_is_made_before_its_line_is_somebody_elses() {
+    for is_settled in [true, false] {
+        let mut house = House::new();
+        let other = Ipv4Addr::new(198, 51, 100, 7);
+        let only = |network: &str| {
+            let prefix = Prefix::parse_masked(network).unwrap().0;
+            Guarded { ours: PrefixSet::merged([prefix]).0, ..Guarded::default() }
+        };
+        house.arrive(1, 3);
+        for network in ["203.0.113.0/24", "198.51.100.0/24"] {
+            if is_settled {
+                house.backlog.settle_all().unwrap();
+            }
+            house.territory.apply(&only(network), []).unwrap();
+        }
+        assert_eq!(house.territory.host(other.into()).unwrap().0, house.slot, "it has his line");
+        let when_it_came = house.counted().0;
+        house.backlog.settle_all().unwrap();
+        // Without settling first, three packets are counted for somebody who had none.
+        assert_eq!(house.counted().0 - when_it_came, if is_settled { 0 } else { 3 });
+        assert_eq!(house.counted().0, 3, "and nothing is lost");
+    }
 }
 
 #[test]

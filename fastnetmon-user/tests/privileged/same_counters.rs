@@ -164,7 +164,9 @@ fn agree_when(
     let ours = networks();
     let (plan, writes) = Plan::new(&ours, 64).unwrap();
     let shape = plan.shape(kernel::possible_cpus().unwrap(), 7);
-    let frozen = Frozen { decapsulate, puts_off, ..Frozen::of(shape) };
+    // So that some IPv6 hosts are looked for at once, and most when additions are made.
+    let sparse_every = 64;
+    let frozen = Frozen { decapsulate, puts_off, sparse_every, ..Frozen::of(shape) };
     let (object, parts, _rings) = kernel::load_ignoring(frozen, ignores).unwrap();
     let object = Arc::new(object);
     let mut backlog = Backlog::of(&object).unwrap();
@@ -173,7 +175,7 @@ fn agree_when(
     let (own, mut rows) = tables::own(own_shape).unwrap();
     // Nobody listens: a stranger that is not told counts on its prefix like one that is.
     let (notices, _nobody) = crossbeam_channel::bounded(1);
-    let rules = Rules { sparse_every: 0, decapsulate };
+    let rules = Rules { sparse_every, decapsulate };
     let mut writer = Writer::new(Arc::default(), notices, Arc::default())
         .counting(rows.remove(0), rules)
         .ignoring(ignores.clone());

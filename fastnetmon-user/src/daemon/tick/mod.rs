@@ -209,6 +209,9 @@ impl Tick {
         loop {
             let now = clock::now();
             if now >= next_reading {
+                state.tick.backlog.settle(Which::OfTheQuiet);
+                // That may have taken a moment, which the reading is to have seen.
+                let now = clock::now();
                 state.read(now);
                 pulse.beat(now);
                 // A reading that came late does not make the next ones crowd.
@@ -286,7 +289,6 @@ impl State {
         self.latest = RateFrame::default();
         let room = self.rates.let_go(now.since(self.tick.counters.last()));
         self.tick.counters.take_back(room);
-        self.tick.backlog.settle(Which::OfTheQuiet);
         let reading = self.tick.counters.read(now);
         self.tick.drops.read(&reading, &self.tick.judge);
         let is_late = reading.span > self.tick.longest;

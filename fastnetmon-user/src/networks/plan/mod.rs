@@ -152,6 +152,14 @@ impl Plan {
         Shape { writers, slots, elements: elements + 1, buckets, seed }
     }
 
+    /// The lines of all who are guarded now, in both directions, are more than the cache a CPU has for
+    /// itself: 4,096 hosts, 512 KB. IPv6 hosts come and go, and count with all the room they have.
+    pub fn outgrows_a_cache(&self) -> bool {
+        let blocks = u32::try_from(self.blocks().count()).unwrap_or(u32::MAX);
+        let residents = if self.prefixes.is_empty() { 0 } else { self.capacity.residents };
+        blocks.saturating_mul(BLOCK).saturating_add(residents) > 4096
+    }
+
     /// First slot of the IPv6 residents.
     pub const fn pool(&self) -> u32 {
         self.first_block() * BLOCK + self.capacity.blocks * BLOCK

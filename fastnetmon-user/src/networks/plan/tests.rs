@@ -216,3 +216,18 @@ fn what_does_not_fit_is_refused_and_leaves_the_plan_as_it_was() {
          agent, it makes room at start"
     );
 }
+
+#[test]
+fn few_hosts_stay_in_the_cache_and_many_do_not() {
+    let outgrows = |texts: &[&str], residents| {
+        let ours =
+            PrefixSet::merged(texts.iter().map(|text| Prefix::parse_masked(text).unwrap().0)).0;
+        Plan::new(&ours, residents).unwrap().0.outgrows_a_cache()
+    };
+    assert!(!outgrows(&[], 65_536));
+    assert!(!outgrows(&["192.0.2.0/24"], 65_536));
+    assert!(!outgrows(&["10.0.0.0/20"], 65_536));
+    assert!(outgrows(&["10.0.0.0/19"], 65_536));
+    assert!(outgrows(&["2001:db8::/32"], 65_536));
+    assert!(!outgrows(&["2001:db8::/32"], 1024));
+}
