@@ -37,8 +37,8 @@ pub(super) enum Which {
 pub(super) struct Settler {
     /// `None`: nothing ever waits.
     sides: Option<(Sender<Which>, Receiver<Made>)>,
-    /// An answer is still to come, since this question.
-    owed: Option<Which>,
+    /// An answer is still to come.
+    is_owed: bool,
     trouble: Option<String>,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn prepare(backlog: Option<Backlog>) -> (Settler, Option<Porter>) {
             (Some((ask, answers)), Some(Porter { backlog, asked, answer }))
         }
     };
-    (Settler { sides, owed: None, trouble: None }, porter)
+    (Settler { sides, is_owed: false, trouble: None }, porter)
 }
 
 impl Settler {
@@ -74,21 +74,20 @@ impl Settler {
             Which::All => LONG_PATIENCE,
         };
         let Some((ask, answers)) = &self.sides else { return };
-        let was_owed = self.owed.take();
-        let mut outcome = match was_owed {
-            None => None,
-            // It is under way, to a CPU it was sent to before.
-            Some(_) if which == Which::OfTheQuiet => Some(answers.recv_timeout(Duration::ZERO)),
-            Some(_) => Some(answers.recv_timeout(patience)),
-        };
+        let was_owed = std::mem::take(&mut self.is_owed);
+        // Under way still, to a CPU it was sent to before: no reading waits for that again.
+        let mut outcome = was_owed.then(|| match which {
+            Which::OfTheQuiet => answers.recv_timeout(Duration::ZERO),
+            Which::All => answers.recv_timeout(patience),
+        });
         if !matches!(outcome, Some(Err(_))) && ask.try_send(which).is_ok() {
             outcome = Some(answers.recv_timeout(patience));
         }
         let trouble = match outcome {
             Some(Ok(made)) => made.err().map(|error| format!("{BEHIND}: {error}.")),
             Some(Err(RecvTimeoutError::Timeout)) => {
-                self.owed = Some(which);
-                was_owed.map(|_| {
+                self.is_owed = true;
+                was_owed.then(|| {
                     format!(
                         "{BEHIND}: one lets nobody on. A task of real-time priority may hold it."
                     )
@@ -140,7 +139,7 @@ mod tests {
     fn a_porter_that_is_held_up_holds_nobody_up_and_is_told_of_until_it_is_back() {
         let (ask, asked) = bounded(1);
         let (answer, answers) = bounded(1);
-        let mut settler = Settler { sides: Some((ask, answers)), owed: None, trouble: None };
+        let mut settler = Settler { sides: Some((ask, answers)), is_owed: false, trouble: None };
 
         answer.send(Ok(())).unwrap();
         settler.settle(Which::OfTheQuiet);

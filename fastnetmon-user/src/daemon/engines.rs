@@ -119,9 +119,7 @@ fn in_kernel(
         sparse_every: capture.sparse_every,
         decapsulate: capture.decapsulate,
         load_bytes: support.load_bytes,
-        puts_off: support.puts_off
-            && laid_out.plan.outgrows_a_cache()
-            && kernel::reaches_all_cpus(),
+        puts_off: puts_off(support, &laid_out.plan),
         gate: drops::gates(settings),
     };
     let ignores = Ignores::of(&settings.ignore);
@@ -158,6 +156,20 @@ fn in_kernel(
         gate,
         eyes: Eyes::Kernel(Box::new(XdpEngine::new(rings)), takers.map(Box::new)),
     })
+}
+
+/// Do additions wait for each other? Where that is worth it, and nobody is left waiting.
+fn puts_off(support: Support, plan: &Plan) -> bool {
+    if !support.puts_off || !plan.outgrows_a_cache() {
+        return false;
+    }
+    let reaches = kernel::reaches_all_cpus();
+    if !reaches {
+        warn!(
+            "The agent may not run on every CPU, by a cpuset: each packet waits for the memory of its own host."
+        );
+    }
+    reaches
 }
 
 /// PF_RING where its module is loaded and shows the ports, else packet sockets.
