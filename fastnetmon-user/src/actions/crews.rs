@@ -112,7 +112,7 @@ pub struct Actions {
     webhook: Option<Crew<Webhook>>,
     log_file: Option<Crew<LogFile>>,
     notebook: Notebook,
-    deeds: Sender<Deed>,
+    deeds: Sender<Box<Deed>>,
     /// What was done, or begun, before the agent started.
     done: BTreeMap<EventId, BTreeSet<String>>,
 }
@@ -146,7 +146,7 @@ impl Actions {
         standing: &[Ban],
         done: BTreeMap<EventId, BTreeSet<String>>,
         notebook: Notebook,
-        deeds: Sender<Deed>,
+        deeds: Sender<Box<Deed>>,
     ) -> io::Result<Self> {
         let Prepared { script: (script, terms), webhook, log_file } = prepared;
         Ok(Self {
@@ -289,7 +289,7 @@ fn swap<A: Action + Clone>(
     crew: &mut Option<Crew<A>>,
     prepared: Option<(A, Terms)>,
     notebook: &Notebook,
-    deeds: &Sender<Deed>,
+    deeds: &Sender<Box<Deed>>,
     farewell: Duration,
 ) -> io::Result<()> {
     match (crew.as_mut(), prepared) {
@@ -375,7 +375,7 @@ mod tests {
 
     type Done = BTreeMap<EventId, BTreeSet<String>>;
 
-    fn start(prepared: Prepared, done: Done) -> (Actions, Receiver<Note>) {
+    fn start(prepared: Prepared, done: Done) -> (Actions, Receiver<Box<Note>>) {
         let (notes, noted) = bounded(1000);
         let (deeds, _) = bounded(1000);
         (Actions::start(prepared, None, &[], done, Notebook::new(notes), deeds).unwrap(), noted)
@@ -395,8 +395,8 @@ mod tests {
     }
 
     /// Who was sent, by the notes.
-    fn told(noted: &Receiver<Note>) -> Vec<String> {
-        let notes = noted.try_iter().filter_map(|note| match note {
+    fn told(noted: &Receiver<Box<Note>>) -> Vec<String> {
+        let notes = noted.try_iter().filter_map(|note| match *note {
             Note::Told { errand, to, .. } => Some(format!("{} {}", errand.event(), to.join(","))),
             _ => None,
         });

@@ -87,20 +87,21 @@ impl Receipt {
 /// Where notes are put.
 #[derive(Clone, Debug, Default)]
 pub struct Notebook {
-    notes: Option<Sender<Note>>,
+    notes: Option<Sender<Box<Note>>>,
     lost: Arc<AtomicU64>,
 }
 
 impl Notebook {
-    /// Notes go this way.
-    pub fn new(notes: Sender<Note>) -> Self {
+    /// Notes go this way. In boxes: the channel has its room from the start, and in each place a
+    /// pointer instead of a note.
+    pub fn new(notes: Sender<Box<Note>>) -> Self {
         Self { notes: Some(notes), lost: Arc::default() }
     }
 
     /// Puts a note down. False when there is no room for it, or nobody who takes it.
     pub fn put(&self, note: Note) -> bool {
         let Some(notes) = &self.notes else { return true };
-        let is_taken = notes.try_send(note).is_ok();
+        let is_taken = notes.try_send(Box::new(note)).is_ok();
         if !is_taken {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -110,7 +111,7 @@ impl Notebook {
     /// Puts a note down; waits a moment for room.
     pub(crate) fn put_patiently(&self, note: Note) {
         if let Some(notes) = &self.notes
-            && notes.send_timeout(note, NOTED_WITHIN).is_err()
+            && notes.send_timeout(Box::new(note), NOTED_WITHIN).is_err()
         {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }

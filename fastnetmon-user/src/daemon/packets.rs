@@ -41,7 +41,7 @@ struct Shared {
 pub(super) struct Tray {
     settings: PacketSettings,
     /// `None`: nothing is written.
-    hand: Option<Sender<Kept>>,
+    hand: Option<Sender<Box<Kept>>>,
     shared: Arc<Shared>,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Tray {
 #[derive(Debug)]
 pub(super) struct Clerk {
     folder: PacketFolder,
-    kept: Receiver<Kept>,
+    kept: Receiver<Box<Kept>>,
     shared: Arc<Shared>,
 }
 
@@ -82,7 +82,8 @@ impl Tray {
             return;
         }
         let waiting = self.shared.waiting.fetch_add(more, Ordering::Relaxed);
-        let kept = Kept { ban: ban.clone(), packets, wall };
+        // The channel has its room from the start: thousands of places, each as large as what goes in.
+        let kept = Box::new(Kept { ban: ban.clone(), packets, wall });
         if waiting + more > PACKETS || hand.try_send(kept).is_err() {
             self.shared.waiting.fetch_sub(more, Ordering::Relaxed);
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
@@ -105,7 +106,8 @@ impl Tray {
 impl Clerk {
     /// Writes until nobody hands anything over any more.
     pub(super) fn run(mut self) {
-        for Kept { ban, packets, wall } in &self.kept {
+        for kept in &self.kept {
+            let Kept { ban, packets, wall } = *kept;
             let attack = Attack { ban: &ban, packets: &packets, wall };
             let outcome = self.folder.write(&attack);
             self.shared.waiting.fetch_sub(packets.len(), Ordering::Relaxed);

@@ -284,8 +284,13 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         territory.gate(ban.host, ban.address);
     }
     let journal_trouble = journal.as_ref().map(Journal::trouble).unwrap_or_default();
-    let (notes, noted) = bounded(journal::NOTES);
-    let notebook = if journal.is_some() { Notebook::new(notes) } else { Notebook::default() };
+    let (notebook, journal) = match journal {
+        Some(journal) => {
+            let (notes, noted) = bounded(journal::NOTES);
+            (Notebook::new(notes), Some((journal, noted)))
+        }
+        None => (Notebook::default(), None),
+    };
     let (deeds, done) = bounded(DEEDS);
     let done_before = std::mem::take(&mut resumed.done);
     // Whatever needs root is open, and no thread that could keep what this one gives up is there.
@@ -381,7 +386,7 @@ pub(super) fn start(settings: &Settings, source: Source) -> Result<Running, Star
         spawn("backlog", &end, move || porter.run())?;
     }
     let (writing, journal_done) = bounded(0);
-    if let Some(journal) = journal {
+    if let Some((journal, noted)) = journal {
         spawn("journal", &end, move || {
             let _writing = writing;
             journal.run(&noted);

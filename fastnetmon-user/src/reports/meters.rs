@@ -87,7 +87,7 @@ impl Meters {
             }
         }
         for deed in report.deeds.iter() {
-            let key = (deed.action, deed.verdict.name(), deed.outcome.is_ok());
+            let key = (deed.action, deed.errand.verdict.name(), deed.outcome.is_ok());
             *self.deeds.entry(key).or_default() += 1;
             self.calls.entry(deed.action).or_default().observe(deed.took);
         }
@@ -100,7 +100,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::actions::Deed;
+    use crate::actions::{Deed, Errand};
+    use crate::model::Wall;
     use crate::reports::{Event, Health};
     use crate::verdicts::{Ban, Verdict};
 
@@ -126,8 +127,13 @@ mod tests {
         let ban = Verdict::Ban(Ban::of([192, 0, 2, 7]));
         let verdicts = [ban.clone(), Verdict::Details(Ban::of([192, 0, 2, 7]), [].into())];
         let took = Duration::from_millis(7);
-        let deeds =
-            verdicts.map(|verdict| Deed { action: "script", verdict, outcome: Ok(()), took });
+        let errand = |verdict| Arc::new(Errand { verdict, wall: Wall::default() });
+        let deeds = verdicts.map(|verdict| Deed {
+            action: "script",
+            errand: errand(verdict),
+            outcome: Ok(()),
+            took,
+        });
         let what = What::Verdict { verdict: ban, latency: None };
         let event = Arc::new(Event { number: 1, unix: Duration::ZERO, what });
         let report = Report { events: [event].into(), deeds: deeds.into(), ..Report::default() };

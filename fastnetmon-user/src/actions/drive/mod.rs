@@ -34,8 +34,8 @@ pub struct Overflow {
 pub struct Deed {
     /// By which action.
     pub action: &'static str,
-    /// About which verdict.
-    pub verdict: Verdict,
+    /// About which verdict. Shared: a verdict is large, and thousands of deeds may wait to be counted.
+    pub errand: Arc<Errand>,
     /// With what outcome.
     pub outcome: Result<(), ActionError>,
     /// How long the last attempt took.
@@ -81,7 +81,7 @@ struct Shared<A> {
     state: Mutex<State<A>>,
     changed: Condvar,
     notebook: Notebook,
-    deeds: Sender<Deed>,
+    deeds: Sender<Box<Deed>>,
 }
 
 impl<A: Action + Clone> Shared<A> {
@@ -162,7 +162,7 @@ impl<A: Action + Clone> Crew<A> {
         terms: Terms,
         standing: &[Ban],
         notebook: &Notebook,
-        deeds: &Sender<Deed>,
+        deeds: &Sender<Box<Deed>>,
     ) -> std::io::Result<Self> {
         if let Err(error) = action.restore(standing, terms.patience) {
             error!(action = A::NAME, %error, "What stood before the start could not be restored.");
@@ -290,8 +290,8 @@ fn work<A: Action + Clone>(shared: &Shared<A>, worker: u32) {
         settle(&shared.notebook, A::NAME, &errand, outcome.as_ref().err());
         shared.done(&errand, outcome.is_ok());
         // The log has it; who counts deeds may be slow, or gone at the end.
-        let verdict = errand.verdict.clone();
-        let _unheard = shared.deeds.try_send(Deed { action: A::NAME, verdict, outcome, took });
+        let _unheard =
+            shared.deeds.try_send(Box::new(Deed { action: A::NAME, errand, outcome, took }));
     }
 }
 

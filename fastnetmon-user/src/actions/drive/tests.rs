@@ -32,7 +32,7 @@ fn terms(workers: u32) -> Terms {
     }
 }
 
-fn crew<A: Action + Clone>(action: A, workers: u32) -> (Crew<A>, Receiver<Deed>) {
+fn crew<A: Action + Clone>(action: A, workers: u32) -> (Crew<A>, Receiver<Box<Deed>>) {
     let (deeds, done) = bounded(100_000);
     let crew = Crew::start(action, terms(workers), &[], &Notebook::default(), &deeds).unwrap();
     (crew, done)
@@ -61,7 +61,7 @@ impl Action for Slow {
 }
 
 fn told(deed: &Deed) -> (String, &'static str) {
-    (deed.verdict.about().address().to_string(), deed.verdict.name())
+    (deed.errand.about().address().to_string(), deed.errand.verdict.name())
 }
 
 #[test]
@@ -257,15 +257,15 @@ fn who_does_nothing_twice_notes_it_before_and_after() {
     let notebook = Notebook::new(notes);
     let crew = Crew::start(Named("x", tell), terms(1), &[], &notebook, &deeds).unwrap();
     crew.hand(ban(1)).unwrap();
-    let Note::Begun { event, action, written } = noted.recv().unwrap() else { panic!() };
+    let Note::Begun { event, action, written } = *noted.recv().unwrap() else { panic!() };
     assert_eq!((event, action), (ban(1).event(), "named"));
     assert!(heard.is_empty(), "nothing is done before the note is safe");
     drop(written);
-    let Note::Settled { event, failed, .. } = noted.recv().unwrap() else { panic!() };
+    let Note::Settled { event, failed, .. } = *noted.recv().unwrap() else { panic!() };
     assert_eq!((event, failed), (ban(1).event(), None));
     // A disk that does not answer holds a call up, and not for long.
     crew.hand(ban(2)).unwrap();
-    let Note::Begun { written, .. } = noted.recv().unwrap() else { panic!() };
+    let Note::Begun { written, .. } = *noted.recv().unwrap() else { panic!() };
     assert_eq!(heard.iter().take(2).count(), 2);
     drop(written);
     assert_eq!(crew.finish(Duration::from_secs(9)), 0);

@@ -167,7 +167,7 @@ impl Journal {
     }
 
     /// Writes down what comes until nobody is left who could say anything.
-    pub(super) fn run(mut self, notes: &Receiver<Note>) {
+    pub(super) fn run(mut self, notes: &Receiver<Box<Note>>) {
         loop {
             let first = if self.is_broken() {
                 match notes.recv_timeout(AGAIN) {
@@ -182,7 +182,7 @@ impl Journal {
                 }
             };
             let notes = first.into_iter().chain(notes.try_iter().take(BATCH));
-            self.write(notes);
+            self.write(notes.map(|note| *note));
         }
         // A journal that was broken to the end has one more chance.
         if self.is_broken() {

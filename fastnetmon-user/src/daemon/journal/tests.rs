@@ -224,12 +224,13 @@ fn the_thread_gives_receipts_and_ends_when_nobody_is_left() {
     let thread = std::thread::spawn(move || journal.run(&noted));
     let errand = Arc::new(Errand { verdict: Verdict::Ban(ban(1)), wall: Wall::default() });
     let (written, receipt) = Receipt::new();
-    notes.send(Note::Told { errand, to: vec!["script"], written }).unwrap();
+    notes.send(Box::new(Note::Told { errand, to: vec!["script"], written })).unwrap();
     assert!(receipt.wait(Duration::from_secs(9)));
     let text = String::from_utf8(folder.text()).unwrap();
     assert!(text.contains("\"event\":\"1-ban\""), "on disk before the receipt: {text}");
     // A snapshot that knows better: 1 was let go, 2 was banned.
-    notes.send(Note::Standing { bans: vec![ban(2)], wall: Wall::default() }).unwrap();
+    let one = Note::Standing { bans: vec![ban(2)], wall: Wall::default() };
+    notes.send(Box::new(one)).unwrap();
     drop(notes);
     thread.join().unwrap();
     assert_eq!(standing(&folder.open()), [2]);

@@ -96,7 +96,7 @@ pub(super) struct Tick {
     pub(super) hints: Hints,
     pub(super) about: About,
     /// What the action did.
-    pub(super) done: Receiver<Deed>,
+    pub(super) done: Receiver<Box<Deed>>,
     /// What those outside are told.
     pub(super) told: Gatherer,
     /// Longest span a reading may have; what is longer may have wrapped.
@@ -326,7 +326,7 @@ impl State {
             if let Err(error) = &deed.outcome {
                 self.failures = (self.failures.0 + 1, error.to_string());
             }
-            self.tick.told.did(deed);
+            self.tick.told.did(*deed);
         }
         self.keep_notes(now);
         let spent = clock::thread_cpu().saturating_sub(cpu);
