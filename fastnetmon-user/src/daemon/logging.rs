@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::daemon::rights;
 
@@ -32,11 +32,12 @@ pub fn start(level: &str) -> Log {
     let (lines, waiting) = bounded(ROOM);
     let (done, written) = bounded(1);
     let left_out = Arc::new(AtomicU64::new(0));
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_unknown| EnvFilter::new("info"));
+    // A level and no directives: those would bring an engine of regular expressions into memory.
+    let level = level.parse().unwrap_or(LevelFilter::INFO);
     let writer = lines.clone();
     let lost = Arc::clone(&left_out);
     let logger = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_writer(move || Line {
             text: Vec::new(),
             lines: writer.clone(),
