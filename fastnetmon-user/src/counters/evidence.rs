@@ -169,7 +169,11 @@ impl Kept {
             armed.packets.push(packet.clone());
             self.held += 1;
         }
-        if self.recent.len() >= RECENT {
+        // What is older than a dump may begin holds memory for nobody.
+        let since = packet.seen.at - REACH;
+        while self.recent.len() >= RECENT
+            || self.recent.front().is_some_and(|(_, oldest)| oldest.seen.at < since)
+        {
             self.recent.pop_front();
         }
         self.recent.push_back((host, packet));
