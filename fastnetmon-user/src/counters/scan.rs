@@ -258,6 +258,10 @@ impl Table {
         let Before { words, marked, again } = before;
         self.lines.take_marks(direction, marked);
         let rows = self.lines.rows(direction);
+        // Room for all of them at once: what grows step by step leaves its former rooms behind.
+        let stirred = marked.iter().zip(again.iter()).filter(|&(&now, &before)| now || before);
+        let most = stirred.count().saturating_mul(CHUNK).min(words.len());
+        reading.gains.reserve_exact(most);
         for (first, words) in (0..).step_by(CHUNK).zip(words.chunks_mut(CHUNK)) {
             let mark = mark_of(first);
             let moved = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
@@ -265,7 +269,6 @@ impl Table {
                 rows.fetch(first as usize..first as usize + words.len());
                 // As above, for what these lines held.
                 black_box(words.iter().fold(0, |any, [first, ..]| any | first));
-                reading.gains.reserve(words.len());
                 for (slot, before) in (first..).zip(words) {
                     take(direction, slot, before, &rows.sum(slot), reading);
                 }

@@ -9,7 +9,7 @@
 
 mod pace;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,8 +156,8 @@ pub struct RateTable {
     totals: Totals,
     /// The readings that make the window, oldest first.
     window: VecDeque<Part>,
-    /// Their sum, when there is more than one.
-    sums: HashMap<(HostId, Direction), Counts>,
+    /// Their sum, when there is more than one; in the order of gains, and shared with the frame.
+    sums: Arc<Vec<Gain>>,
 }
 
 /// What a reading adds to the window.
@@ -179,7 +179,7 @@ impl RateTable {
             self.pace = pace;
             self.averages.forget();
             self.window.clear();
-            self.sums.clear();
+            self.sums = Arc::default();
         }
     }
 
@@ -202,7 +202,7 @@ impl RateTable {
         let part = Part { span, gains: Arc::new(gains) };
         if span >= self.nearly() {
             self.window.clear();
-            self.sums.clear();
+            self.sums = Arc::default();
             self.window.push_back(part);
         } else {
             self.slide(part);
@@ -216,14 +216,7 @@ impl RateTable {
         let span: Duration = self.window.iter().map(|part| part.span).sum();
         let moved = match self.window.back() {
             Some(only) if self.window.len() == 1 => Arc::clone(&only.gains),
-            _ => {
-                let gain = |(&(host, direction), counts): (&(HostId, Direction), &Counts)| {
-                    Gain::new(host, direction, counts, Tally::default())
-                };
-                let mut moved: Vec<Gain> = self.sums.iter().map(gain).collect();
-                moved.sort_unstable_by_key(Gain::place);
-                Arc::new(moved)
-            }
+            _ => Arc::clone(&self.sums),
         };
         RateFrame { at, span, least, moved, fresh, totals }
     }
@@ -234,7 +227,7 @@ impl RateTable {
         if span < self.nearly() {
             return Vec::new();
         }
-        self.sums.clear();
+        self.sums = Arc::default();
         let last = self.window.drain(..).next_back();
         last.and_then(|part| Arc::into_inner(part.gains)).unwrap_or_default()
     }
@@ -248,20 +241,19 @@ impl RateTable {
     pub fn skip(&mut self, reading: &Reading) -> Totals {
         self.take_totals(reading);
         self.window.clear();
-        self.sums.clear();
+        self.sums = Arc::default();
         self.totals
     }
 
     fn slide(&mut self, part: Part) {
-        if self.sums.is_empty() {
+        let mut sums = std::mem::take(&mut self.sums);
+        if sums.is_empty()
+            && let Some(only) = self.window.back()
+        {
             // One long reading stood for itself until now.
-            for gain in self.window.iter().flat_map(|earlier| earlier.gains.iter()) {
-                *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts();
-            }
+            sums = Arc::clone(&only.gains);
         }
-        for gain in part.gains.iter() {
-            *self.sums.entry((gain.host, gain.direction)).or_default() += &gain.counts();
-        }
+        sums = Arc::new(with(&sums, &part.gains));
         self.window.push_back(part);
         let nearly = self.nearly();
         let mut span: Duration = self.window.iter().map(|part| part.span).sum();
@@ -269,19 +261,10 @@ impl RateTable {
             && span.saturating_sub(oldest.span) >= nearly
         {
             span = span.saturating_sub(oldest.span);
-            for gain in oldest.gains.iter() {
-                let key = (gain.host, gain.direction);
-                if let Some(sum) = self.sums.get_mut(&key) {
-                    for (sum, gone) in sum.0.iter_mut().zip(gain.counts().0) {
-                        *sum = sum.less(gone);
-                    }
-                    if sum.total().is_zero() {
-                        self.sums.remove(&key);
-                    }
-                }
-            }
+            sums = Arc::new(without(&sums, &oldest.gains));
             self.window.pop_front();
         }
+        self.sums = sums;
     }
 
     fn take_totals(&mut self, reading: &Reading) {
@@ -330,6 +313,44 @@ impl RateTable {
         totals.hints_lost += hints_lost;
         totals.strangers_untold += strangers_untold;
     }
+}
+
+/// What a host gained in both. Both stand in the order of gains, as does their sum.
+fn with(sums: &[Gain], more: &[Gain]) -> Vec<Gain> {
+    let mut both = Vec::with_capacity(sums.len().max(more.len()));
+    let (mut sums, mut more) = (sums.iter().peekable(), more.iter().peekable());
+    loop {
+        let (direction, host) = match (sums.peek(), more.peek()) {
+            (None, None) => return both,
+            (Some(gain), None) | (None, Some(gain)) => gain.place(),
+            (Some(sum), Some(gain)) => sum.place().min(gain.place()),
+        };
+        let mut counts = Counts::default();
+        for side in [&mut sums, &mut more] {
+            if let Some(gain) = side.next_if(|gain| gain.place() == (direction, host)) {
+                counts += &gain.counts();
+            }
+        }
+        both.push(Gain::new(host, direction, &counts, Tally::default()));
+    }
+}
+
+/// What is left of a sum without a part of it. Whoever has nothing left is not in it.
+fn without(sums: &[Gain], part: &[Gain]) -> Vec<Gain> {
+    let mut left = Vec::with_capacity(sums.len());
+    let mut part = part.iter().peekable();
+    for sum in sums {
+        match part.next_if(|gone| gone.place() == sum.place()) {
+            None => left.push(*sum),
+            Some(gone) => {
+                let counts = sum.counts().less(&gone.counts());
+                if !counts.total().is_zero() {
+                    left.push(Gain::new(sum.host, sum.direction, &counts, Tally::default()));
+                }
+            }
+        }
+    }
+    left
 }
 
 impl Channel {
@@ -389,6 +410,47 @@ mod tests {
             table.advance(reading(tick, tick, 50 * tick));
             check(&mut table, reading(2 * tick, tick, 50 * tick), Some(50_000));
             check(&mut table, reading(3 * tick, tick, 50 * tick), Some(50_000));
+        }
+    }
+
+    #[test]
+    fn short_ticks_add_up_host_by_host_as_a_plain_sum_does() {
+        let mut table = RateTable::default();
+        let mut window: VecDeque<(u64, Vec<Gain>)> = VecDeque::new();
+        let mut random = 1_u32;
+        let mut next = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random >> 16
+        };
+        for tick in 1..=200_u64 {
+            let span = 100 + u64::from(next() % 500);
+            let mut gains = Vec::new();
+            for (direction, host) in
+                Direction::BOTH.into_iter().flat_map(|way| (300..310).map(move |host| (way, host)))
+            {
+                let mut counts = Counts::default();
+                // Most are silent most of the time, and some of them for a whole window.
+                let packets = if next() % 4 == 0 { u64::from(next() % 100) } else { 0 };
+                counts.0[host as usize % 6] = Tally { packets, bytes: packets * 60 };
+                if packets > 0 {
+                    gains.push(Gain::new(HostId(host), direction, &counts, Tally::default()));
+                }
+            }
+            window.push_back((span, gains.clone()));
+            while window.iter().map(|part| part.0).sum::<u64>() - window[0].0 >= 950 {
+                window.pop_front();
+            }
+            let at = Moment::after_boot(Duration::from_secs(tick));
+            let house = House::default();
+            let frame =
+                table.advance(Reading { at, span: Duration::from_millis(span), gains, house });
+            let mut sums = std::collections::BTreeMap::<_, Counts>::new();
+            for gain in window.iter().flat_map(|part| &part.1) {
+                *sums.entry(gain.place()).or_default() += &gain.counts();
+            }
+            let told: Vec<_> =
+                frame.moved.iter().map(|gain| (gain.place(), gain.counts())).collect();
+            assert_eq!(told, sums.into_iter().collect::<Vec<_>>(), "tick {tick}");
         }
     }
 
