@@ -362,7 +362,7 @@ mod tests {
                 Gain::new(host, direction, counts, Tally::default())
             })
             .collect();
-        Reading { at, span, gains, house: House::default() }
+        Reading::new(at, span, gains, House::default())
     }
 
     #[test]

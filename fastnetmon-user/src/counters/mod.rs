@@ -7,11 +7,13 @@
 //! difference of two readings of the same words.
 
 mod evidence;
+mod gain;
 mod scan;
 mod watch;
 mod writer;
 
 pub use self::evidence::Evidence;
-pub use self::scan::{Counters, Gain, House, Reading};
+pub use self::gain::{Gain, Whole};
+pub use self::scan::{Counters, House, Reading};
 pub use self::watch::{Glimpse, Watch};
 pub use self::writer::{Rules, Writer};

@@ -7,81 +7,19 @@
 //! **Invariant**: rows are summed first and differences taken of the sum, so that no order of
 //! reading can count anything twice. What is written down of a line is what was read of it at once.
 
-use std::hint::black_box;
 use std::time::Duration;
 
 use fastnetmon_common::table::{
-    BLOCK, DROPPED, HINTS_LOST, IGNORED, INTERNAL, MARKS, MIRRORED, OTHER, PACKET_SHIFT, PADDING,
-    SAMPLES_LOST, STIRRED, STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WORDS, gained, mark_of,
+    BLOCK, DROPPED, HINTS_LOST, IGNORED, INTERNAL, MARKS, MIRRORED, OTHER, PADDING, SAMPLES_LOST,
+    STIRRED, STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WINDOW, WORDS, gained, mark_of,
 };
 
+use crate::counters::{Gain, Whole};
 use crate::model::{Class, Counts, Direction, HostId, Moment, Tally, Unparsed};
 use crate::tables::{LineWords, Lines};
 
 /// Lines looked at together: those of one mark.
 const CHUNK: usize = STIRRED as usize;
-
-/// What one host gained in one direction. One cache line, since there may be a million of them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Gain {
-    /// Whose.
-    pub host: HostId,
-    /// Which way.
-    pub direction: Direction,
-    /// Packed as in the table: the classes, and what of them we dropped.
-    words: [u64; DROPPED + 1],
-}
-
-impl Gain {
-    /// Of so many packets and bytes.
-    pub fn new(host: HostId, direction: Direction, counts: &Counts, dropped: Tally) -> Self {
-        let mut words = [0; DROPPED + 1];
-        for (word, tally) in words.iter_mut().zip(counts.0.into_iter().chain([dropped])) {
-            *word = pack(tally);
-        }
-        Self { host, direction, words }
-    }
-
-    /// By class.
-    pub fn counts(&self) -> Counts {
-        let [tcp, syn, udp, icmp, fragment, other, _] = self.words;
-        Counts([tcp, syn, udp, icmp, fragment, other].map(unpack))
-    }
-
-    /// All classes.
-    pub fn total(&self) -> Tally {
-        self.counts().total()
-    }
-
-    /// Of these, how many we dropped.
-    pub fn dropped(&self) -> Tally {
-        let [.., dropped] = self.words;
-        unpack(dropped)
-    }
-
-    /// Where it stands among others.
-    pub const fn place(&self) -> (Direction, HostId) {
-        (self.direction, self.host)
-    }
-
-    /// This host's among gains that stand in order.
-    pub fn find(gains: &[Self], host: HostId, direction: Direction) -> Option<&Self> {
-        let found = gains.binary_search_by_key(&(direction, host), Self::place);
-        found.ok().and_then(|at| gains.get(at))
-    }
-}
-
-/// As [`gained`] says it of a word, and back.
-const fn unpack(word: u64) -> Tally {
-    let (packets, bytes) = gained(0, word);
-    Tally { packets, bytes }
-}
-
-fn pack(tally: Tally) -> u64 {
-    let most_bytes = (1 << PACKET_SHIFT) - 1;
-    let most_packets = (1 << (u64::BITS - PACKET_SHIFT)) - 1;
-    (tally.packets.min(most_packets) << PACKET_SHIFT) | tally.bytes.min(most_bytes)
-}
 
 /// What the house's own lines gained.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -121,11 +59,24 @@ pub struct Reading {
     pub span: Duration,
     /// Hosts that moved, in the order of their slots, incoming first.
     pub gains: Vec<Gain>,
+    /// All of them together: added up while they are at hand.
+    pub whole: Whole,
     /// The house's own lines.
     pub house: House,
 }
 
 impl Reading {
+    /// Of these gains, in the order of their slots, incoming first.
+    pub fn new(at: Moment, span: Duration, gains: Vec<Gain>, house: House) -> Self {
+        let mut whole = Whole::default();
+        for gains in gains.chunk_by(|one, other| one.direction == other.direction) {
+            if let Some(gain) = gains.first() {
+                whole.add(gain.direction, gains);
+            }
+        }
+        Self { at, span, gains, whole, house }
+    }
+
     /// Hosts that moved, of those from this slot on.
     pub fn moved_from(&self, slot: u32) -> impl Iterator<Item = HostId> + '_ {
         let split = self.gains.partition_point(|gain| gain.direction == Direction::Incoming);
@@ -159,6 +110,8 @@ struct Table {
 #[derive(Debug)]
 struct Before {
     words: Vec<LineWords>,
+    /// By chunk: all its words in one sum, the window's left out.
+    wholes: Vec<u64>,
     /// By mark: set since the last reading.
     marked: Vec<bool>,
     /// By mark: set in the reading before.
@@ -172,6 +125,8 @@ pub struct Counters {
     last: Moment,
     /// Room for the next reading's gains, which came back from an earlier one.
     spare: Vec<Gain>,
+    /// How many gains the last reading had room for.
+    room: usize,
 }
 
 impl Counters {
@@ -184,7 +139,7 @@ impl Counters {
                 Table { lines, before }
             })
             .collect();
-        Self { tables, last: now, spare: Vec::new() }
+        Self { tables, last: now, spare: Vec::new(), room: 0 }
     }
 
     /// When the last reading was taken.
@@ -194,9 +149,9 @@ impl Counters {
 
     /// Takes the room of gains that nobody needs any more.
     pub fn take_back(&mut self, mut gains: Vec<Gain>) {
-        // A carpet of attacks that is over shall not hold memory for ever.
-        gains.shrink_to(gains.len() * 2);
         gains.clear();
+        // A carpet of attacks that is over shall not hold memory for ever.
+        gains.shrink_to(self.room);
         self.spare = gains;
     }
 
@@ -207,12 +162,14 @@ impl Counters {
             at: now,
             span: now.since(self.last),
             gains: std::mem::take(&mut self.spare),
+            whole: Whole::default(),
             house: House::default(),
         };
         self.last = now;
+        self.room = 0;
         for table in &mut self.tables {
             for direction in Direction::BOTH {
-                table.read(direction, &mut reading);
+                self.room += table.read(direction, &mut reading);
             }
         }
         if self.tables.len() > 1 {
@@ -248,32 +205,45 @@ impl Counters {
 }
 
 impl Table {
-    fn read(&mut self, direction: Direction, reading: &mut Reading) {
+    /// Returns for how many gains it made room.
+    fn read(&mut self, direction: Direction, reading: &mut Reading) -> usize {
         let [incoming, outgoing] = &mut self.before;
         let before = match direction {
             Direction::Incoming => incoming,
             Direction::Outgoing => outgoing,
         };
         std::mem::swap(&mut before.marked, &mut before.again);
-        let Before { words, marked, again } = before;
+        let Before { words, wholes, marked, again } = before;
         self.lines.take_marks(direction, marked);
         let rows = self.lines.rows(direction);
-        // Room for all of them at once: what grows step by step leaves its former rooms behind.
-        let stirred = marked.iter().zip(again.iter()).filter(|&(&now, &before)| now || before);
-        let most = stirred.count().saturating_mul(CHUNK).min(words.len());
+        // Room for all of them at once: what grows step by step leaves its former rooms behind it. It
+        // is memory only as far as it is written.
+        let stirred = marked.iter().filter(|&&set| set).count();
+        let most = stirred.saturating_mul(CHUNK).min(words.len());
         reading.gains.reserve_exact(most);
-        for (first, words) in (0..).step_by(CHUNK).zip(words.chunks_mut(CHUNK)) {
+        let mut sums = [[0; WORDS]; CHUNK];
+        let chunks = words.chunks_mut(CHUNK).zip(wholes);
+        for (first, (words, whole)) in (0..).step_by(CHUNK).zip(chunks) {
             let mark = mark_of(first);
-            let moved = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
-            if first < BLOCK || moved(marked) || moved(again) {
-                rows.fetch(first as usize..first as usize + words.len());
-                // As above, for what these lines held.
-                black_box(words.iter().fold(0, |any, [first, ..]| any | first));
-                for (slot, before) in (first..).zip(words) {
-                    take(direction, slot, before, &rows.sum(slot), reading);
-                }
+            let is_set = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
+            let slots = first as usize..first as usize + words.len();
+            let is_stirred = first < BLOCK
+                || is_set(marked)
+                || (is_set(again) && rows.whole(slots.clone()) != *whole);
+            if !is_stirred {
+                continue;
             }
+            let sums = sums.get_mut(..words.len()).unwrap_or_default();
+            rows.add_up(slots, sums);
+            let from = reading.gains.len();
+            for (slot, (before, after)) in (first..).zip(words.iter_mut().zip(&*sums)) {
+                take(direction, slot, before, after, reading);
+            }
+            *whole = whole_of(sums);
+            let gained = reading.gains.get(from..).unwrap_or_default();
+            reading.whole.add(direction, gained);
         }
+        most
     }
 }
 
@@ -288,8 +258,9 @@ impl Before {
                 *before = now;
             }
         }
+        let wholes = words.chunks(CHUNK).map(whole_of).collect();
         let marks = vec![false; MARKS as usize];
-        Self { words, marked: marks.clone(), again: marks }
+        Self { words, wholes, marked: marks.clone(), again: marks }
     }
 }
 
@@ -306,7 +277,8 @@ fn take(
     for (word, (before, after)) in words.iter_mut().zip(before.iter().zip(after)) {
         *word = after.wrapping_sub(*before);
     }
-    if words == [0; DROPPED + 1] {
+    // Written out: comparing arrays is a call of the C library, which takes longer than the rest.
+    if words.iter().fold(0, |any, word| any | word) == 0 {
         return;
     }
     if slot < BLOCK {
@@ -315,6 +287,17 @@ fn take(
         reading.gains.push(Gain { host: HostId(slot), direction, words });
     }
     *before = *after;
+}
+
+/// All words of some lines in one sum, the window's left out.
+fn whole_of(lines: &[LineWords]) -> u64 {
+    let mut wholes = [0_u64; WORDS];
+    for line in lines {
+        for (whole, word) in wholes.iter_mut().zip(line) {
+            *whole = whole.wrapping_add(*word);
+        }
+    }
+    wholes.into_iter().take(WINDOW).fold(0, u64::wrapping_add)
 }
 
 fn word(before: &LineWords, after: &LineWords, index: usize) -> (u64, u64) {
@@ -371,4 +354,68 @@ fn merge(gains: &mut Vec<Gain>) {
         }
         same
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use fastnetmon_common::table::{Line as _, PACKET_SHIFT, Tables as _};
+
+    use super::*;
+    use crate::tables::{Row, Shape, own};
+
+    /// So many packets of 50 bytes, with their mark or before it is set.
+    fn add(row: &Row, slot: u32, word: usize, packets: u64, is_marked: bool) {
+        let line = row.line(Direction::Outgoing, slot).unwrap();
+        line.set(word, line.get(word).wrapping_add((packets << PACKET_SHIFT) | (packets * 50)));
+        if is_marked {
+            row.stir(Direction::Outgoing, slot);
+        }
+    }
+
+    #[test]
+    fn what_comes_later_than_its_mark_is_found_once_by_the_next_reading() {
+        // The last chunk is not a whole one.
+        let writers = NonZeroU32::new(2).unwrap();
+        let (parts, rows) =
+            own(Shape { writers, slots: 256 + 70, elements: 1, buckets: 1, seed: 0 }).unwrap();
+        let mut counters = Counters::new(vec![parts.lines], Moment::default());
+        let mut now = Moment::default();
+        let mut check = |expected: &[(u32, u64)]| {
+            now = now + Duration::from_secs(1);
+            let reading = counters.read(now);
+            let of = |gain: &Gain| (gain.host.0, gain.total().packets + gain.dropped().packets);
+            assert_eq!(reading.gains.iter().map(of).collect::<Vec<_>>(), expected);
+            let again = Reading::new(now, reading.span, reading.gains.clone(), House::default());
+            assert_eq!(reading.whole, again.whole);
+            let sum = |of: fn(&Gain) -> Tally| {
+                let mut sum = Tally::default();
+                reading.gains.iter().for_each(|gain| sum += of(gain));
+                sum
+            };
+            assert_eq!(
+                (reading.whole.outgoing, reading.whole.dropped),
+                (sum(Gain::total), sum(Gain::dropped))
+            );
+        };
+        for slot in [256, 325] {
+            add(&rows[0], slot, 2, 7, true);
+            check(&[(slot, 7)]);
+            let neighbour = slot ^ 1;
+            add(&rows[1], neighbour, 0, 1, false);
+            add(&rows[0], slot, DROPPED, 3, false);
+            let mut expected = [(slot, 3), (neighbour, 1)];
+            expected.sort_unstable();
+            check(&expected);
+            check(&[]);
+            // Without a mark nobody looks; with one, nothing is missing.
+            add(&rows[1], slot, 5, 2, false);
+            check(&[]);
+            add(&rows[0], slot, 5, 1, true);
+            check(&[(slot, 3)]);
+            check(&[]);
+            check(&[]);
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use self::pace::Pace;
 use self::pace::{AVERAGED, Averages};
-use crate::counters::{Gain, House, Reading};
+use crate::counters::{Gain, House, Reading, Whole};
 use crate::model::{Counts, Direction, HostId, Load, Moment, PerSecond, Tally, Unparsed};
 
 /// The window, unless another one is set.
@@ -127,7 +127,14 @@ impl RateFrame {
         Gain::find(&self.fresh, host, direction).map(Gain::counts).unwrap_or_default()
     }
 
-    fn rate(&self, gain: &Gain) -> Rate {
+    /// The smallest amount within the window that makes this speed.
+    pub fn amount(&self, per_second: u64) -> u64 {
+        let amount = u128::from(per_second) * self.window().as_nanos();
+        u64::try_from(amount.div_ceil(1_000_000_000)).unwrap_or(u64::MAX)
+    }
+
+    /// The speed that a gain of this frame is.
+    pub fn rate(&self, gain: &Gain) -> Rate {
         let within = gain.counts();
         Rate {
             host: gain.host,
@@ -268,15 +275,7 @@ impl RateTable {
     }
 
     fn take_totals(&mut self, reading: &Reading) {
-        let (mut incoming, mut outgoing) = (Tally::default(), Tally::default());
-        let mut dropped = Tally::default();
-        for gain in &reading.gains {
-            dropped += gain.dropped();
-            match gain.direction {
-                Direction::Incoming => incoming += gain.total(),
-                Direction::Outgoing => outgoing += gain.total(),
-            }
-        }
+        let Whole { incoming, outgoing, dropped } = reading.whole;
         let House {
             other,
             internal_incoming,
@@ -370,12 +369,12 @@ mod tests {
         let mut counts = Counts::default();
         counts.0[Class::Udp as usize] = Tally { packets, bytes: packets * 46 };
         let gain = Gain::new(HostId(256), Direction::Incoming, &counts, Tally::default());
-        Reading {
-            at: Moment::after_boot(Duration::from_millis(at_ms)),
-            span: Duration::from_millis(span_ms),
-            gains: if packets == 0 { vec![] } else { vec![gain] },
-            house: House::default(),
-        }
+        Reading::new(
+            Moment::after_boot(Duration::from_millis(at_ms)),
+            Duration::from_millis(span_ms),
+            if packets == 0 { vec![] } else { vec![gain] },
+            House::default(),
+        )
     }
 
     #[track_caller]
@@ -441,9 +440,8 @@ mod tests {
                 window.pop_front();
             }
             let at = Moment::after_boot(Duration::from_secs(tick));
-            let house = House::default();
-            let frame =
-                table.advance(Reading { at, span: Duration::from_millis(span), gains, house });
+            let span = Duration::from_millis(span);
+            let frame = table.advance(Reading::new(at, span, gains, House::default()));
             let mut sums = std::collections::BTreeMap::<_, Counts>::new();
             for gain in window.iter().flat_map(|part| &part.1) {
                 *sums.entry(gain.place()).or_default() += &gain.counts();

@@ -3,13 +3,12 @@
 //! **Invariant**: no line is written here. Loads are relaxed: a word is one writer's and never
 //! torn, and a reading that misses the latest packet sees it next time. Only marks are taken back.
 
-use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
-use fastnetmon_common::table::{MARKS, WORDS};
+use fastnetmon_common::table::{MARKS, WINDOW, WORDS};
 
 use crate::model::Direction;
 use crate::tables::{Mapping, Shape};
@@ -79,16 +78,38 @@ type Row = [[AtomicU64; WORDS]];
 #[derive(Debug)]
 pub struct Rows<'a>(Vec<&'a Row>);
 
-impl Rows<'_> {
-    /// Has these slots of all rows on their way from memory together. A sum is dozens of
-    /// instructions a line, and no processor looks ahead over many of them by itself.
-    pub fn fetch(&self, slots: Range<usize>) {
-        for row in &self.0 {
-            let firsts = row.get(slots.clone()).unwrap_or_default().as_flattened().iter();
-            let any = firsts.step_by(WORDS).fold(0, |any, word| any | word.load(Ordering::Relaxed));
-            // Nobody needs it, and the compiler shall not notice.
-            black_box(any);
+impl<'a> Rows<'a> {
+    /// Adds up these slots over all rows. One row after the other, in the order in which its lines
+    /// stand in memory: processors look ahead over such.
+    #[inline]
+    pub fn add_up(&self, slots: Range<usize>, sums: &mut [LineWords]) {
+        let lines_of = |row: &&'a Row| row.get(slots.clone()).unwrap_or_default();
+        let mut rows = self.0.iter().map(lines_of);
+        for (sum, line) in sums.iter_mut().zip(rows.next().unwrap_or_default()) {
+            for (sum, word) in sum.iter_mut().zip(line) {
+                *sum = word.load(Ordering::Relaxed);
+            }
         }
+        for lines in rows {
+            for (sum, line) in sums.iter_mut().zip(lines) {
+                for (sum, word) in sum.iter_mut().zip(line) {
+                    *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
+                }
+            }
+        }
+    }
+
+    /// All counting words of these slots in one sum, over all rows. It grows whenever one of them
+    /// does.
+    #[inline]
+    pub fn whole(&self, slots: Range<usize>) -> u64 {
+        let mut wholes = [0; WINDOW];
+        for line in self.0.iter().flat_map(|row| row.get(slots.clone()).unwrap_or_default()) {
+            for (whole, word) in wholes.iter_mut().zip(line) {
+                *whole = u64::wrapping_add(*whole, word.load(Ordering::Relaxed));
+            }
+        }
+        wholes.into_iter().fold(0, u64::wrapping_add)
     }
 
     /// One slot, summed over all rows; zeros for a slot beyond the last one.
