@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 
+use crate::counters::Gain;
 use crate::model::{Direction, HostId};
 use crate::rates::{Rate, RateFrame};
 
@@ -18,50 +19,53 @@ pub struct Loudest {
 
 /// Finds the `count` loudest hosts of one direction.
 pub fn loudest(frame: &RateFrame, direction: Direction, count: usize) -> Loudest {
-    let mut by_packets = First::new(count, |rate: &Rate| rate.per_second.pps);
-    let mut by_bytes = First::new(count, |rate: &Rate| rate.per_second.bytes);
-    for rate in frame.rates().filter(|rate| rate.direction == direction) {
-        by_packets.offer(&rate);
-        by_bytes.offer(&rate);
+    let mut by_packets = First::new(count, frame, |rate: &Rate| rate.per_second.pps);
+    let mut by_bytes = First::new(count, frame, |rate: &Rate| rate.per_second.bytes);
+    for gain in frame.moved.iter().filter(|gain| gain.direction == direction) {
+        let total = gain.total();
+        by_packets.offer(gain, total.packets);
+        by_bytes.offer(gain, total.bytes);
     }
     Loudest { by_packets: by_packets.sorted(), by_bytes: by_bytes.sorted() }
 }
 
 /// The first few of many.
-struct First<F> {
+struct First<'a, F> {
     count: usize,
+    frame: &'a RateFrame,
     loudness: F,
     /// Less than twice as many as are wanted.
     held: Vec<Rate>,
-    /// Who is not louder than this has no place any more.
-    least: Option<u64>,
+    /// Who gained less than this within the window has no place any more. A speed is two divisions,
+    /// and of a million hosts nearly none has a place.
+    least: u64,
 }
 
-impl<F: Fn(&Rate) -> u64> First<F> {
-    const fn new(count: usize, loudness: F) -> Self {
-        Self { count, loudness, held: Vec::new(), least: None }
+impl<'a, F: Fn(&Rate) -> u64> First<'a, F> {
+    const fn new(count: usize, frame: &'a RateFrame, loudness: F) -> Self {
+        Self { count, frame, loudness, held: Vec::new(), least: 0 }
     }
 
-    fn offer(&mut self, rate: &Rate) {
+    fn offer(&mut self, gain: &Gain, amount: u64) {
         // One that is as loud as the last may still come before it by its number.
-        if self.least.is_some_and(|least| (self.loudness)(rate) < least) {
+        if amount < self.least {
             return;
         }
-        self.held.push(*rate);
+        self.held.push(self.frame.rate(gain));
         if self.held.len() >= self.count.saturating_mul(2).max(64) {
             self.cut();
         }
     }
 
     fn cut(&mut self) {
-        let Self { count, loudness, held, least } = self;
+        let Self { count, frame, loudness, held, least } = self;
         if *count == 0 || held.len() <= *count {
             held.truncate(*count);
             return;
         }
         let (_, last, _) =
             held.select_nth_unstable_by_key(*count - 1, |rate| key(&*loudness, rate));
-        *least = Some(loudness(last));
+        *least = frame.amount(loudness(last));
         held.truncate(*count);
     }
 
@@ -81,7 +85,6 @@ fn key(loudness: impl Fn(&Rate) -> u64, rate: &Rate) -> (Reverse<u64>, HostId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Gain;
     use crate::model::{Class, Counts, Tally};
     use crate::rates::WINDOW;
 
