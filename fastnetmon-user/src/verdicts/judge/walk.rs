@@ -63,8 +63,10 @@ impl Walk<'_> {
             .map(|rules| of_direction(&rules.host, direction).exceeded)
             .fold(Least::NEVER, Least::or);
         let mut from = 0;
-        for block in gains.chunk_by(|one, other| one.host.0 / BLOCK == other.host.0 / BLOCK) {
-            let Some(first) = block.first() else { continue };
+        let mut rest = gains;
+        while let Some(first) = rest.first() {
+            let (block, after) = rest.split_at(block_length(first, rest));
+            rest = after;
             let address = match occupant_of(first.host) {
                 Some(Occupant::Host(address)) => Some(address),
                 Some(Occupant::Strangers(_)) | None => None,
@@ -128,6 +130,17 @@ impl Walk<'_> {
         let packets = counts.total().packets;
         self.found.push(Found { host, address, direction, group, exceeded, packets, counts });
     }
+}
+
+/// How many of these are in the block of the first. Of a block that is all there only the last one is
+/// asked: going through it is the first to touch it, and waits for memory with nothing else to do.
+fn block_length(first: &Gain, gains: &[Gain]) -> usize {
+    let is_near = |gain: &Gain| gain.host.0 / BLOCK == first.host.0 / BLOCK;
+    let most = BLOCK as usize;
+    if gains.get(most - 1).is_some_and(is_near) {
+        return most;
+    }
+    gains.iter().position(|gain| !is_near(gain)).unwrap_or(gains.len())
 }
 
 /// The rules of one group, as counts.
