@@ -14,7 +14,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use fastnetmon_common::abi::{GATE_INCOMING, global, map, roots};
+use fastnetmon_common::abi::{GATE_INCOMING, global, map, program, roots};
 use fastnetmon_common::gate::RULE_WORDS;
 use fastnetmon_common::table::Limit;
 use fastnetmon_user::kernel::{self, Gate, Gates, Rule};
@@ -74,7 +74,7 @@ const WINDOW_SHIFT: u32 = 5;
 const SPARSE_EVERY: u32 = 1024;
 
 /// Programs of the bench; `generate` is the generator's.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "empty",
     "only_vary4",
     "only_vary6",
@@ -85,6 +85,7 @@ const NAMES: [&str; 10] = [
     "walk4",
     "ungated4",
     "usual4",
+    program::MAKE_UP,
 ];
 
 impl Programs {
@@ -235,6 +236,15 @@ impl Programs {
             bail!("`{name}` returned {}, not {verdict}", result.return_value);
         }
         Ok(spent.as_secs_f64() * 1e9 / f64::from(repeat))
+    }
+
+    /// Has the additions made that wait on this CPU, as the agent does before it reads.
+    pub(crate) fn make_up(&mut self) -> anyhow::Result<()> {
+        let program: &Xdp =
+            self.ebpf.program(program::MAKE_UP).context("no such program")?.try_into()?;
+        program
+            .test_run(TestRunOptions { data_in: Some(&[0; 64]), ..TestRunOptions::default() })?;
+        Ok(())
     }
 
     /// The lines, to be read. They can be taken once.

@@ -92,7 +92,10 @@ fn run(object: &[u8], layout: &Layout, effort: Effort) -> anyhow::Result<Times> 
         for (measured, moves) in course {
             if moves {
                 for cpu in 0..cpus() {
-                    on_cpu(cpu, || programs.run("walk4", &frame, layout.hosts(), XDP_PASS))?;
+                    on_cpu(cpu, || {
+                        programs.run("walk4", &frame, layout.hosts(), XDP_PASS)?;
+                        programs.make_up()
+                    })?;
                 }
             }
             now = now + Duration::from_secs(1);
