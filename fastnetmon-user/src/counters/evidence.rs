@@ -236,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_old_to_begin_a_dump_is_held_no_longer() {
+        let evidence = Evidence::default();
+        let host = HostId(300);
+        for at in [0, 1000, 2999, 3000, 4999] {
+            evidence.keep(host, packet(at));
+        }
+        assert_eq!(evidence.kept.lock().unwrap().recent.len(), 3);
+        evidence.arm(packet(4999).seen.at, &[(host, [198, 51, 100, 7].into())], 100);
+        assert_eq!(evidence.take(host), [2999, 3000, 4999].map(packet));
+    }
+
+    #[test]
     fn a_packet_that_was_taken_goes_to_its_armed_end() {
         let evidence = Evidence::default();
         let (target, source) = (HostId(300), HostId(301));
