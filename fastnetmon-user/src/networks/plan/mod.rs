@@ -106,18 +106,19 @@ impl Plan {
             PlanError::Full { what, room, wanted } => PlanError::Beyond { what, room, wanted },
             beyond @ PlanError::Beyond { .. } => beyond,
         })?;
-        let spare = |used: usize, least: u32, most: u32| {
+        let spare = |used: usize, part: u32, least: u32, most: u32| {
             let used = u32::try_from(used).unwrap_or(u32::MAX);
-            used.saturating_add((used / 4).max(least)).min(most)
+            used.saturating_add((used / part).max(least)).min(most)
         };
         let has_ipv6 = !trial.prefixes.is_empty();
         let singles = u32::try_from(trial.singles.len()).unwrap_or(u32::MAX);
         let mut plan = Self::empty(Capacity {
-            blocks: spare(trial.blocks.len(), 64, unbounded.blocks),
-            prefixes: spare(trial.prefixes.len(), BLOCK, unbounded.prefixes)
+            blocks: // Memory that is charged, used or not: 32 KB a CPU for each.
+                spare(trial.blocks.len(), 8, 32, unbounded.blocks),
+            prefixes: spare(trial.prefixes.len(), 4, BLOCK, unbounded.prefixes)
                 .next_multiple_of(BLOCK),
             // A changed element is written anew beside the old one.
-            elements: spare(trial.elements.len() * 2, 64, unbounded.elements),
+            elements: spare(trial.elements.len() * 2, 4, 64, unbounded.elements),
             residents: if has_ipv6 {
                 residents.saturating_add(singles)
             } else {

@@ -203,7 +203,7 @@ fn what_does_not_fit_is_refused_and_leaves_the_plan_as_it_was() {
     let error = plan.replace(&set_of(&["10.0.0.0/16"])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the tables have room for 65 IPv4 blocks and 66 are needed: restart the agent, it makes \
+        "the tables have room for 33 IPv4 blocks and 34 are needed: restart the agent, it makes \
          room at start"
     );
     check(&plan, &memory, &before, "10.0.0.9");
