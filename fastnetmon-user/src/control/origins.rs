@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Autonomous systems and countries at the other end of the traffic of the last minute.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Origins {
-    /// One packet in so many was looked at.
+    /// One packet in so many is a sample.
     pub sample_every: u32,
     /// Seconds in which the samples came, about 60 at most.
     pub span_secs: u64,

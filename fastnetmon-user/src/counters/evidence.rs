@@ -3,6 +3,7 @@
 //! **Invariant**: bounded twice, by hosts and by packets; nothing here is waited for.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ const BEFORE: usize = 20;
 /// Packets of armed hosts kept, over all of them: a carpet of attacks takes no more memory than this.
 const ARMED: usize = 262_144;
 
-/// Sparse samples that wait to be taken.
+/// Sparse samples that wait to be taken, at most.
 const SAMPLED: usize = 65_536;
 
 /// How far before the ban they may lie: the policy's window, and as much again.
@@ -42,6 +43,8 @@ struct Kept {
     held: usize,
     /// Remote sides of sparse samples, while somebody takes them; and those that found no room.
     sampled: Option<(Vec<Sampled>, u64)>,
+    /// Which of them stay when there are too many.
+    chance: RandomState,
 }
 
 #[derive(Debug)]
@@ -122,17 +125,7 @@ impl Evidence {
     /// Keeps a sparse sample, which stands for all packets that were not looked at.
     pub fn keep_sparse(&self, host: HostId, direction: Direction, packet: Caught) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((sampled, lost)) = &mut kept.sampled {
-            let remote = match direction {
-                Direction::Incoming => packet.seen.source,
-                Direction::Outgoing => packet.seen.target,
-            };
-            if sampled.len() < SAMPLED {
-                sampled.push(Sampled { direction, remote, bytes: packet.seen.bytes });
-            } else {
-                *lost += 1;
-            }
-        }
+        kept.add_sample(direction, &packet);
         kept.add(host, packet);
     }
 
@@ -159,6 +152,28 @@ impl Evidence {
 impl Kept {
     fn has_room(&self, host: HostId) -> bool {
         self.armed.get(&host).is_some_and(|armed| armed.packets.len() < armed.wanted)
+    }
+
+    /// Keeps the remote side, when somebody takes it.
+    fn add_sample(&mut self, direction: Direction, packet: &Caught) {
+        if let Some((sampled, lost)) = &mut self.sampled {
+            let remote = match direction {
+                Direction::Incoming => packet.seen.source,
+                Direction::Outgoing => packet.seen.target,
+            };
+            let sample = Sampled { direction, remote, bytes: packet.seen.bytes };
+            if sampled.len() < SAMPLED {
+                sampled.push(sample);
+            } else {
+                // Each of all that came is there with the same chance, whenever it came.
+                *lost += 1;
+                let all = u64::try_from(SAMPLED).unwrap_or(u64::MAX).saturating_add(*lost);
+                let place = usize::try_from(self.chance.hash_one(all) % all).unwrap_or(usize::MAX);
+                if let Some(place) = sampled.get_mut(place) {
+                    *place = sample;
+                }
+            }
+        }
     }
 
     fn add(&mut self, host: HostId, packet: Caught) {
@@ -245,6 +260,23 @@ mod tests {
         assert_eq!(evidence.kept.lock().unwrap().recent.len(), 3);
         evidence.arm(packet(4999).seen.at, &[(host, [198, 51, 100, 7].into())], 100);
         assert_eq!(evidence.take(host), [2999, 3000, 4999].map(packet));
+    }
+
+    #[test]
+    fn of_too_many_samples_each_is_kept_with_the_same_chance() {
+        let evidence = Evidence::default();
+        evidence.take_sampled();
+        let early = |sample: &Sampled| sample.direction == Direction::Incoming;
+        for direction in [Direction::Incoming, Direction::Outgoing] {
+            for _ in 0..SAMPLED {
+                evidence.keep_sparse(HostId(300), direction, packet(0));
+            }
+        }
+        let (sampled, lost) = evidence.take_sampled();
+        assert_eq!((sampled.len(), lost), (SAMPLED, SAMPLED as u64));
+        // Half of each, give or take: one deviation is about ninety.
+        let early = sampled.iter().filter(|sample| early(sample)).count();
+        assert!(early.abs_diff(SAMPLED / 2) < 1000, "{early}");
     }
 
     #[test]

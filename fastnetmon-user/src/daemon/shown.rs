@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::control::{self, SelfCheck, Status};
 use crate::model::{Direction, Remotes, Wall};
-use crate::origins::{Origins, Summary};
+use crate::origins::{Estimate, Loudest, Origins, Summary};
 use crate::verdicts::{Ban, BanId, Cause};
 
 /// Shared by the tick, which writes, and the clients' threads, which read.
@@ -127,23 +127,27 @@ impl Shown {
 }
 
 fn shown_origins(summary: &Summary) -> control::Origins {
-    let loudest = |remotes: &Remotes| control::Loudest {
-        samples: remotes.packets,
-        systems: remotes
+    let loudest = |loudest: &Loudest<Estimate>| control::Loudest {
+        samples: loudest.whole.samples,
+        systems: loudest
             .systems
             .iter()
-            .map(|one| {
-                let (pps, bps) = summary.speed(one.packets, one.bytes);
-                let (asn, name) = (one.asn, one.name.clone());
-                control::System { asn, name, samples: one.packets, pps, bps }
+            .map(|&(asn, ref name, Estimate { samples, pps, bps })| control::System {
+                asn,
+                name: name.to_string(),
+                samples,
+                pps,
+                bps,
             })
             .collect(),
-        countries: remotes
+        countries: loudest
             .countries
             .iter()
-            .map(|one| {
-                let (pps, bps) = summary.speed(one.packets, one.bytes);
-                control::Country { country: one.country.clone(), samples: one.packets, pps, bps }
+            .map(|&(ref country, Estimate { samples, pps, bps })| control::Country {
+                country: country.clone(),
+                samples,
+                pps,
+                bps,
             })
             .collect(),
     };

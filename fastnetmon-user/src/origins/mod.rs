@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::atlas::{Atlas, Database, DatabaseError};
-pub use self::recent::{Recent, Sampled, Summary};
+pub use self::recent::{Estimate, Recent, Sampled, Summary};
+pub use self::remotes::Loudest;
 pub use self::row::{Country, Origin};
 pub use self::settings::Settings;
 use crate::model::Remotes;

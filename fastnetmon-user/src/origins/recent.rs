@@ -1,18 +1,19 @@
 //! The last minute of the always-on samples: which systems and countries are loudest.
 //!
 //! One packet in N is a sample, so what is told is an estimate: of a system with `s` samples in the
-//! minute the rate is known to about `1 / √s` of itself. When more samples come than are looked up, those
-//! that are count for the others.
+//! minute the rate is known to about `1 / √s` of itself. `s` are those that were looked up, each once; when
+//! more came than that, the rates are as much greater, look by look.
 //!
 //! **Invariant**: pure; bounded by slots of ten seconds, of which there are six.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::ops::AddAssign;
 use std::time::Duration;
 
-use crate::model::{Direction, Moment, Remotes, Tally};
+use crate::model::{Direction, Moment, Tally};
 use crate::origins::Atlas;
-use crate::origins::remotes::Groups;
+use crate::origins::remotes::{Groups, Loudest};
 
 /// A sample's remote side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,31 +38,61 @@ pub struct Recent {
 #[derive(Debug)]
 struct Slot {
     since: Moment,
-    groups: [Groups; 2],
+    groups: [Groups<Sum>; 2],
+}
+
+/// What samples say, of an origin or of all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    /// That were looked up.
+    samples: u64,
+    /// All that came, in [`PARTS`] of one: a look may stand for one and a half of each.
+    parts: u64,
+    /// Their bytes.
+    bytes: u64,
+}
+
+impl Sum {
+    /// So many were looked up, of a look in which `looked` of `all` were.
+    fn of(Tally { packets, bytes }: Tally, looked: u64, all: u64) -> Self {
+        let scaled = |number: u64, by: u64| {
+            let product = u128::from(number) * u128::from(by) * u128::from(all);
+            u64::try_from(product / u128::from(looked.max(1))).unwrap_or(u64::MAX)
+        };
+        Self { samples: packets, parts: scaled(packets, PARTS), bytes: scaled(bytes, 1) }
+    }
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, Self { samples, parts, bytes }: Self) {
+        self.samples = self.samples.saturating_add(samples);
+        self.parts = self.parts.saturating_add(parts);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// What is known of an origin, or of all.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Estimate {
+    /// Samples it rests on.
+    pub samples: u64,
+    /// Packets a second.
+    pub pps: u64,
+    /// Bits a second.
+    pub bps: u64,
 }
 
 /// The loudest of the last minute.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Summary {
-    /// One packet in so many was looked at.
+    /// One packet in so many is a sample.
     pub every: u32,
     /// How long the samples took to come.
     pub span: Duration,
-    /// Samples of what came in, grouped.
-    pub incoming: Remotes,
-    /// Samples of what went out.
-    pub outgoing: Remotes,
-}
-
-impl Summary {
-    /// What samples of so many packets and bytes stand for: packets and bits a second.
-    pub fn speed(&self, packets: u64, bytes: u64) -> (u64, u64) {
-        let millis = u64::try_from(self.span.as_millis()).unwrap_or(u64::MAX).max(1);
-        let per_second = |samples: u64| {
-            samples.saturating_mul(u64::from(self.every)).saturating_mul(1000) / millis
-        };
-        (per_second(packets), per_second(bytes.saturating_mul(8)))
-    }
+    /// What came in, grouped.
+    pub incoming: Loudest<Estimate>,
+    /// What went out.
+    pub outgoing: Loudest<Estimate>,
 }
 
 impl Recent {
@@ -74,51 +105,59 @@ impl Recent {
     /// those.
     pub fn add(&mut self, now: Moment, samples: &[Sampled], lost: u64, atlas: &Atlas) {
         if self.slots.back().is_none_or(|slot| now.since(slot.since) >= SLOT) {
-            self.slots.push_back(Slot { since: now, groups: <[Groups; 2]>::default() });
+            self.slots.push_back(Slot { since: now, groups: <[Groups<Sum>; 2]>::default() });
         }
         while self.slots.len() > SLOTS {
             self.slots.pop_front();
         }
-        let Some(Slot { groups: [incoming, outgoing], .. }) = self.slots.back_mut() else { return };
-        for (Sampled { direction, remote, bytes }, count) in
-            samples.iter().zip(counts(samples.len(), lost))
-        {
+        let Some(slot) = self.slots.back_mut() else { return };
+        let [mut incoming, mut outgoing] = <[Groups<Tally>; 2]>::default();
+        for &Sampled { direction, remote, bytes } in samples {
             let groups = match direction {
-                Direction::Incoming => &mut *incoming,
-                Direction::Outgoing => &mut *outgoing,
+                Direction::Incoming => &mut incoming,
+                Direction::Outgoing => &mut outgoing,
             };
-            let bytes = u64::from(*bytes).saturating_mul(count);
-            groups.add(atlas.find(*remote), Tally { packets: count, bytes });
+            groups.add(atlas.find(remote), Tally { packets: 1, bytes: bytes.into() });
+        }
+        let looked = u64::try_from(samples.len()).unwrap_or(u64::MAX);
+        let all = looked.saturating_add(lost);
+        for (sum, look) in slot.groups.iter_mut().zip([incoming, outgoing]) {
+            sum.join(&look, |tally| Sum::of(tally, looked, all));
         }
     }
 
     /// What is loudest now.
     pub fn summary(&self, now: Moment) -> Summary {
-        let mut both = <[Groups; 2]>::default();
+        let mut both = <[Groups<Sum>; 2]>::default();
         for slot in &self.slots {
             for (sum, more) in both.iter_mut().zip(&slot.groups) {
-                sum.join(more);
+                sum.join(more, |more| more);
             }
         }
         let first = self.slots.front().map_or(self.began, |slot| slot.since);
         // The samples of the first slot began to come a second before it did.
         let span = now.since(first) + Duration::from_secs(1);
-        let [incoming, outgoing] = both.map(|groups| groups.shown());
+        let [incoming, outgoing] = both.map(|groups| {
+            let loudest = groups.loudest(|Sum { parts, bytes, .. }| (parts, bytes));
+            loudest.map(|sum| self.estimate(sum, span))
+        });
         Summary { every: self.every, span, incoming, outgoing }
+    }
+
+    /// What these samples stand for, when they came within `span`.
+    fn estimate(&self, Sum { samples, parts, bytes }: Sum, span: Duration) -> Estimate {
+        let per_second = |number: u64, per_one: u64| {
+            let a_second = u128::from(number) * u128::from(self.every) * 1000;
+            let a_second = a_second / span.as_millis().max(1) / u128::from(per_one);
+            u64::try_from(a_second).unwrap_or(u64::MAX)
+        };
+        let bits = bytes.saturating_mul(8);
+        Estimate { samples, pps: per_second(parts, PARTS), bps: per_second(bits, 1) }
     }
 }
 
-/// How often each of so many samples counts, so that together they count for the lost ones too: whole
-/// numbers that differ by one at most.
-fn counts(samples: usize, lost: u64) -> impl Iterator<Item = u64> {
-    let samples = u64::try_from(samples).unwrap_or(u64::MAX);
-    let all = u128::from(samples) + u128::from(lost);
-    let until = move |number: u64| {
-        let until = u128::from(number) * all / u128::from(samples.max(1));
-        u64::try_from(until).unwrap_or(u64::MAX)
-    };
-    (0..samples).map(move |number| until(number + 1) - until(number))
-}
+/// Parts of a packet that are counted.
+const PARTS: u64 = 256;
 
 /// How long a slot is.
 const SLOT: Duration = Duration::from_secs(10);
@@ -162,36 +201,56 @@ mod tests {
             recent.add(at(second), &samples, 0, &atlas);
         }
         let summary = recent.summary(at(60));
-        let [first] = &summary.incoming.systems[..] else { panic!("{summary:?}") };
-        assert_eq!((first.asn, first.packets, first.bytes), (64_500, 300, 150_000));
-        assert_eq!(summary.speed(first.packets, 0), (5000, 0));
-        assert_eq!(summary.outgoing.systems[0].asn, 64_501);
+        let estimate = |samples, pps, bps| Estimate { samples, pps, bps };
+        let first = (64_500, Arc::from("Example"), estimate(300, 5000, 20_000_000));
+        assert_eq!(summary.incoming.systems, [first]);
+        assert_eq!(summary.outgoing.systems[0].0, 64_501);
         for second in 61..=130 {
             recent.add(at(second), &[sample(Direction::Incoming, [198, 51, 100, 7])], 0, &atlas);
         }
         let summary = recent.summary(at(130));
-        let [only] = &summary.incoming.systems[..] else { panic!("{summary:?}") };
-        assert_eq!((only.asn, summary.speed(only.packets, 0)), (64_501, (1000, 0)));
+        let [(asn, _, Estimate { pps, .. })] = summary.incoming.systems[..] else {
+            panic!("{summary:?}")
+        };
+        assert_eq!((asn, pps), (64_501, 1000));
         assert!(summary.outgoing.systems.is_empty() && summary.span <= Duration::from_mins(1));
     }
 
     #[test]
-    fn samples_that_found_no_room_count_like_those_that_did() {
+    fn an_estimate_says_what_it_rests_on_and_speeds_count_what_found_no_room() {
         let atlas = atlas();
         let mut recent = Recent::new(at(0), 1000);
-        // A quiet second, then one in which every second sample of 30 found no room.
-        recent.add(at(1), &[sample(Direction::Incoming, [198, 51, 100, 7])], 0, &atlas);
-        let mut samples = vec![sample(Direction::Incoming, [203, 0, 113, 7]); 10];
-        samples.extend([sample(Direction::Outgoing, [198, 51, 100, 7]); 5]);
+        let [one, other] = [[203, 0, 113, 7], [198, 51, 100, 7]];
+        // A quiet second, then one in which every second of 30 samples found no room, in whatever
+        // order the two came.
+        recent.add(at(1), &[sample(Direction::Incoming, other)], 0, &atlas);
+        let mut samples = vec![sample(Direction::Incoming, one); 10];
+        samples.extend([sample(Direction::Outgoing, other); 5]);
         recent.add(at(2), &samples, 15, &atlas);
-        let Summary { incoming, outgoing, span, .. } = recent.summary(at(2));
-        let told = |remotes: &Remotes| -> Vec<(u32, u64, u64)> {
-            remotes.systems.iter().map(|one| (one.asn, one.packets, one.bytes)).collect()
+        let told = |loudest: Loudest<Estimate>| -> Vec<(u32, u64, u64, u64)> {
+            let systems = loudest.systems.into_iter();
+            systems.map(|(asn, _, of)| (asn, of.samples, of.pps, of.bps)).collect()
         };
-        assert_eq!(told(&incoming), [(64_500, 20, 10_000), (64_501, 1, 500)]);
-        assert_eq!((told(&outgoing), span), (vec![(64_501, 10, 5000)], Duration::from_secs(2)));
-        assert_eq!(counts(3, 4).collect::<Vec<_>>(), [2, 2, 3]);
-        assert_eq!(counts(0, u64::MAX).count(), 0);
-        assert_eq!(counts(65_536, u64::from(u32::MAX)).sum::<u64>(), 65_536 + u64::from(u32::MAX));
+        let Summary { incoming, outgoing, span, .. } = recent.summary(at(2));
+        assert_eq!(span, Duration::from_secs(2));
+        assert_eq!(incoming.whole, Estimate { samples: 11, pps: 10_500, bps: 42_000_000 });
+        assert_eq!(told(incoming), [(64_500, 10, 10_000, 40_000_000), (64_501, 1, 500, 2_000_000)]);
+        assert_eq!(told(outgoing), [(64_501, 5, 5000, 20_000_000)]);
+    }
+
+    #[test]
+    fn two_that_take_turns_are_alike_though_each_sample_stands_for_one_and_a_half() {
+        let atlas = atlas();
+        let mut recent = Recent::new(at(0), 1000);
+        let turn = [[203, 0, 113, 7], [198, 51, 100, 7]].map(|of| sample(Direction::Incoming, of));
+        recent.add(at(1), &turn.repeat(50), 50, &atlas);
+        let incoming = recent.summary(at(1)).incoming;
+        let speeds: Vec<Estimate> = incoming.systems.into_iter().map(|(.., of)| of).collect();
+        assert_eq!(speeds, [Estimate { samples: 50, pps: 75_000, bps: 300_000_000 }; 2]);
+        // Looks of which nothing is left say nothing, and none is too great.
+        recent.add(at(2), &[], u64::MAX, &atlas);
+        assert_eq!(recent.summary(at(2)).incoming.whole.samples, 100);
+        recent.add(at(3), &turn, u64::MAX, &atlas);
+        assert_eq!(recent.summary(at(3)).incoming.whole.samples, 102);
     }
 }

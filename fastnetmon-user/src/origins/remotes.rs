@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use crate::model::{CountryShare, Remotes, Seen, SystemShare, Tally};
@@ -18,63 +19,92 @@ impl Atlas {
             let remote = if packet.source == host { packet.target } else { packet.source };
             groups.add(self.find(remote), Tally { packets: 1, bytes: packet.bytes.into() });
         }
-        groups.shown()
+        let Loudest { whole, systems, countries } =
+            groups.loudest(|Tally { packets, bytes }| (packets, bytes));
+        let system = |(asn, name, Tally { packets, bytes }): (u32, Arc<str>, Tally)| SystemShare {
+            asn,
+            name: name.to_string(),
+            packets,
+            bytes,
+        };
+        let country =
+            |(country, Tally { packets, bytes })| CountryShare { country, packets, bytes };
+        Remotes {
+            packets: whole.packets,
+            systems: systems.into_iter().map(system).collect(),
+            countries: countries.into_iter().map(country).collect(),
+        }
     }
 }
 
 /// Sums by origin.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Groups {
-    whole: Tally,
-    systems: BTreeMap<u32, (Arc<str>, Tally)>,
-    countries: BTreeMap<Option<Country>, Tally>,
+pub(super) struct Groups<T> {
+    whole: T,
+    systems: BTreeMap<u32, (Arc<str>, T)>,
+    countries: BTreeMap<Option<Country>, T>,
 }
 
-impl Groups {
-    /// Adds packets. There are a hundred thousand systems and 250 countries, whatever comes.
-    pub(super) fn add(&mut self, origin: Origin, more: Tally) {
+/// The greatest of them, in falling order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Loudest<T> {
+    /// All together, those included that are not here.
+    pub whole: T,
+    /// Ten autonomous systems at most: number (0: not known), who runs it, and its sum.
+    pub systems: Vec<(u32, Arc<str>, T)>,
+    /// Ten countries at most, by two letters; none: not known.
+    pub countries: Vec<(String, T)>,
+}
+
+impl<T: Copy + Default + AddAssign> Groups<T> {
+    /// Adds to an origin. There are a hundred thousand systems and 250 countries, whatever comes.
+    pub(super) fn add(&mut self, origin: Origin, more: T) {
         let Origin { system, name, country } = origin;
         self.whole += more;
         // A database may name one system in many ways; the first is as good as any.
-        self.systems.entry(system).or_insert_with(|| (name, Tally::default())).1 += more;
+        self.systems.entry(system).or_insert_with(|| (name, T::default())).1 += more;
         *self.countries.entry(country).or_default() += more;
     }
 
-    /// Adds another sum.
-    pub(super) fn join(&mut self, other: &Self) {
-        self.whole += other.whole;
-        for (system, (name, tally)) in &other.systems {
-            let new = || (Arc::clone(name), Tally::default());
-            self.systems.entry(*system).or_insert_with(new).1 += *tally;
+    /// Adds other sums, each as what is made `of` it.
+    pub(super) fn join<U: Copy>(&mut self, other: &Groups<U>, of: impl Fn(U) -> T) {
+        self.whole += of(other.whole);
+        for (system, (name, sum)) in &other.systems {
+            let new = || (Arc::clone(name), T::default());
+            self.systems.entry(*system).or_insert_with(new).1 += of(*sum);
         }
-        for (country, tally) in &other.countries {
-            *self.countries.entry(*country).or_default() += *tally;
+        for (country, sum) in &other.countries {
+            *self.countries.entry(*country).or_default() += of(*sum);
         }
     }
 
-    /// The loudest.
-    pub(super) fn shown(&self) -> Remotes {
-        let mut systems: Vec<SystemShare> = self
-            .systems
-            .iter()
-            .map(|(&asn, (name, Tally { packets, bytes }))| {
-                let name = name.to_string();
-                SystemShare { asn, name, packets: *packets, bytes: *bytes }
-            })
-            .collect();
-        systems.sort_by_key(|one| Reverse((one.packets, one.bytes)));
+    /// The greatest by this.
+    pub(super) fn loudest<K: Ord>(&self, key: impl Fn(T) -> K) -> Loudest<T> {
+        let systems = self.systems.iter();
+        let mut systems: Vec<_> =
+            systems.map(|(&asn, (name, sum))| (asn, Arc::clone(name), *sum)).collect();
+        systems.sort_by_key(|&(.., sum)| Reverse(key(sum)));
         systems.truncate(Remotes::SHOWN);
-        let mut countries: Vec<CountryShare> = self
-            .countries
-            .iter()
-            .map(|(country, Tally { packets, bytes })| {
-                let country = country.map(|country| country.to_string()).unwrap_or_default();
-                CountryShare { country, packets: *packets, bytes: *bytes }
-            })
-            .collect();
-        countries.sort_by_key(|one| Reverse((one.packets, one.bytes)));
+        let letters = |country: &Option<Country>| country.map(|country| country.to_string());
+        let countries = self.countries.iter();
+        let mut countries: Vec<_> =
+            countries.map(|(country, sum)| (letters(country).unwrap_or_default(), *sum)).collect();
+        countries.sort_by_key(|&(_, sum)| Reverse(key(sum)));
         countries.truncate(Remotes::SHOWN);
-        Remotes { packets: self.whole.packets, systems, countries }
+        Loudest { whole: self.whole, systems, countries }
+    }
+}
+
+impl<T> Loudest<T> {
+    /// The same with what is made `of` each sum.
+    pub(super) fn map<U>(self, of: impl Fn(T) -> U) -> Loudest<U> {
+        let systems = self.systems.into_iter();
+        let countries = self.countries.into_iter();
+        Loudest {
+            whole: of(self.whole),
+            systems: systems.map(|(asn, name, sum)| (asn, name, of(sum))).collect(),
+            countries: countries.map(|(country, sum)| (country, of(sum))).collect(),
+        }
     }
 }
 

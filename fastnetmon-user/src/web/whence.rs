@@ -2,18 +2,20 @@
 //!
 //! **Invariant**: estimates say what they rest on.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{CountryShare, Remotes as Counted, SystemShare};
-use crate::origins::{Atlas, Origins as Board, Summary};
+use crate::model::{CountryShare, SystemShare};
+use crate::origins::{Atlas, Estimate, Loudest as Grouped, Origins as Board};
 
 /// Autonomous systems and countries at the other end of the traffic of the last minute
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(super) struct Origins {
     /// Databases in use; none: nothing below is known.
     databases: Vec<DatabaseFile>,
-    /// One packet in so many was looked at: what is below is an estimate.
+    /// One packet in so many is a sample: what is below is an estimate.
     sample_every: u32,
     /// Seconds in which the samples came.
     span_secs: u64,
@@ -88,26 +90,27 @@ impl Origins {
             databases: databases.unwrap_or_default(),
             sample_every: summary.every,
             span_secs: summary.span.as_secs(),
-            incoming: Loudest::of(&summary.incoming, &summary),
-            outgoing: Loudest::of(&summary.outgoing, &summary),
+            incoming: Loudest::of(&summary.incoming),
+            outgoing: Loudest::of(&summary.outgoing),
         }
     }
 }
 
 impl Loudest {
-    fn of(counted: &Counted, summary: &Summary) -> Self {
-        let system = |one: &SystemShare| {
-            let (pps, bps) = summary.speed(one.packets, one.bytes);
-            SystemSpeed { asn: one.asn, name: one.name.clone(), samples: one.packets, pps, bps }
+    fn of(loudest: &Grouped<Estimate>) -> Self {
+        let system = |&(asn, ref name, Estimate { samples, pps, bps }): &(u32, Arc<str>, _)| {
+            SystemSpeed { asn, name: name.to_string(), samples, pps, bps }
         };
-        let country = |one: &CountryShare| {
-            let (pps, bps) = summary.speed(one.packets, one.bytes);
-            CountrySpeed { country: one.country.clone(), samples: one.packets, pps, bps }
+        let country = |&(ref country, Estimate { samples, pps, bps }): &(String, _)| CountrySpeed {
+            country: country.clone(),
+            samples,
+            pps,
+            bps,
         };
         Self {
-            samples: counted.packets,
-            systems: counted.systems.iter().map(system).collect(),
-            countries: counted.countries.iter().map(country).collect(),
+            samples: loudest.whole.samples,
+            systems: loudest.systems.iter().map(system).collect(),
+            countries: loudest.countries.iter().map(country).collect(),
         }
     }
 }
