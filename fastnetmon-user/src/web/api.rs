@@ -70,7 +70,9 @@ type Asked = Result<Query<PageQuery>, QueryRejection>;
         version,
         healthz,
         readyz
-    )
+    ),
+    // Words of parameters are not found by themselves.
+    components(schemas(Sort))
 )]
 struct Document;
 
@@ -179,7 +181,7 @@ async fn hosts(State(office): Desk, query: Asked) -> Response {
     };
     let (offset, limit) = query.range();
     let all_needed = within.is_some()
-        || query.sort == Sort::Bytes
+        || query.sort != Sort::Packets
         || query.direction.direction() == Direction::Outgoing
         || offset.saturating_add(limit) > MOST;
     let report = match detailed(&office, all_needed).await {

@@ -28,7 +28,7 @@ pub(super) struct Found {
     pub(super) places: Vec<usize>,
 }
 
-/// A host's loudness, its address and its place in the report; the loudest first as far as `sorted`
+/// A host's loudness, its address and its place in the report; the first in order as far as `sorted`
 /// says.
 #[derive(Debug, Default)]
 struct Order {
@@ -97,7 +97,7 @@ impl Order {
         Self { lines: hosts.iter().enumerate().map(line).collect(), sorted: 0 }
     }
 
-    /// Puts so many of the loudest in order, if they are not.
+    /// Puts so many of the first in order, if they are not.
     fn sort(&mut self, end: usize) {
         let end = end.max(AT_LEAST);
         if self.sorted >= end.min(self.lines.len()) {
@@ -137,8 +137,10 @@ pub(super) fn networks(
     Found { matching: order.lines.len(), places: places(&order.lines, offset, limit) }
 }
 
+/// What goes before the address in this order.
 const fn loudness(total: Tally, sort: Sort) -> u64 {
     match sort {
+        Sort::Address => 0,
         Sort::Packets => total.packets,
         Sort::Bytes => total.bytes,
     }
@@ -193,6 +195,7 @@ mod tests {
                 for by in [
                     (Direction::Incoming, Sort::Packets),
                     (Direction::Incoming, Sort::Bytes),
+                    (Direction::Incoming, Sort::Address),
                     (Direction::Outgoing, Sort::Packets),
                 ] {
                     for within in [None, Some(part)] {
@@ -204,13 +207,14 @@ mod tests {
         }
     }
 
+    fn load((prefix, packets, bytes): (&str, u64, u64)) -> NetworkLoad {
+        let mut gained = Gained::default();
+        gained.outgoing.0[Class::Udp as usize] = Tally { packets, bytes };
+        NetworkLoad { prefix: Prefix::parse_masked(prefix).unwrap().0, gained, moved: 0 }
+    }
+
     #[test]
     fn networks_come_in_pages_the_loudest_first() {
-        let load = |(prefix, packets, bytes): (&str, u64, u64)| {
-            let mut gained = Gained::default();
-            gained.outgoing.0[Class::Udp as usize] = Tally { packets, bytes };
-            NetworkLoad { prefix: Prefix::parse_masked(prefix).unwrap().0, gained, moved: 0 }
-        };
         let networks = [
             ("198.51.100.0/24", 5, 900),
             ("10.0.0.0/8", 7, 800),
@@ -232,5 +236,21 @@ mod tests {
         check(Sort::Packets, "10.9.0.0/12", (0, 9), (1, &[2]));
         check(Sort::Packets, "10.9.0.7", (0, 9), (0, &[]));
         check(Sort::Packets, "::/0", (0, 9), (1, &[3]));
+    }
+
+    #[test]
+    fn by_address_all_networks_are_found_however_loud_they_are_at_each_page() {
+        let prefixes = ["198.51.100.0/24", "10.0.0.0/8", "2001:db8::/32", "192.0.2.0/24"];
+        let page = |loud: [u64; 4], sort, offset| {
+            let networks =
+                std::iter::zip(prefixes, loud).map(|(prefix, loud)| load((prefix, loud, loud)));
+            let report = Report { networks: networks.collect(), ..Report::default() };
+            super::networks(&report, (Direction::Outgoing, sort), None, (offset, 2)).places
+        };
+        // Between the two pages, the quiet became loud.
+        let (before, then) = ([9, 8, 2, 1], [1, 2, 8, 9]);
+        let pages = |sort| [page(before, sort, 0), page(then, sort, 2)].concat();
+        assert_eq!(pages(Sort::Address), [1, 3, 0, 2]);
+        assert_eq!(pages(Sort::Packets), [0, 1, 1, 0], "this is what it is for");
     }
 }

@@ -546,7 +546,8 @@ pub(super) struct Networks {
 pub(super) struct PageQuery {
     /// `incoming` (the default) or `outgoing`.
     pub(super) direction: Way,
-    /// `packets` (the default) or `bytes`.
+    /// `packets` (the default) or `bytes`, the loudest first; `address`: the lowest first, an order that
+    /// stays as it is from page to page.
     pub(super) sort: Sort,
     /// An address or a network that they must lie in.
     pub(super) within: Option<String>,
@@ -573,6 +574,8 @@ pub(super) enum Sort {
     #[default]
     Packets,
     Bytes,
+    /// Not by how loud they are: it changes between two pages, this does not.
+    Address,
 }
 
 /// Whom to ban.

@@ -126,6 +126,18 @@ fn check_shape(place: &str, value: &Value, schema: &Value, document: &Value) {
     }
 }
 
+/// Demands that whatever is called by its name is in the document. How many there are.
+fn names_are_known(part: &Value, document: &Value) -> usize {
+    let named = part.get("$ref").and_then(Value::as_str).map_or(0, |name| {
+        let at = name.strip_prefix('#').unwrap();
+        assert!(document.pointer(at).is_some(), "{name}");
+        1
+    });
+    let parts = part.as_object().into_iter().flat_map(|object| object.values());
+    let parts = parts.chain(part.as_array().into_iter().flatten());
+    named + parts.map(|part| names_are_known(part, document)).sum::<usize>()
+}
+
 #[test]
 fn every_path_of_the_document_answers_in_the_shape_it_states() {
     let house = House::new("webdoc", "");
@@ -138,6 +150,9 @@ fn every_path_of_the_document_answers_in_the_shape_it_states() {
     let document = client.get("/openapi.json").json();
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() >= 15, "{paths:?}");
+    assert!(names_are_known(&document, &document) >= 20);
+    let orders = &document["components"]["schemas"]["Sort"]["enum"];
+    assert_eq!(orders, &json!(["packets", "bytes", "address"]));
     for (path, methods) in paths {
         let Some(stated) = methods.get("get") else { continue };
         let asked = match path.as_str() {
@@ -167,6 +182,8 @@ fn every_path_of_the_document_answers_in_the_shape_it_states() {
     );
     let page = client.get("/api/v1/networks?limit=0").json();
     assert_eq!(page["networks"], json!([]), "{page}");
+    let first = client.get("/api/v1/networks?sort=address&limit=1").json();
+    assert_eq!(first["networks"].as_array().map(Vec::len), Some(1), "{first}");
     assert!(page["matching"].as_u64() > Some(0), "{page}");
     let metrics = client.get("/metrics");
     assert!(metrics.head.contains("application/openmetrics-text"), "{}", metrics.head);
