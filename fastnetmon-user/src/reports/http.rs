@@ -24,7 +24,7 @@ use crate::reports::settings::BaseUrl;
 
 /// How much of an answer is read, and how much of it is told.
 const ANSWER: u64 = 65_536;
-const TOLD: usize = 300;
+pub(super) const TOLD: usize = 300;
 
 /// Why a database cannot be reached, known before anything is sent.
 #[derive(Debug, thiserror::Error)]

@@ -18,8 +18,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use self::settings::{Database, Settings};
 pub use self::tables::{Spread, statements};
-use crate::model::Tally;
-use crate::reports::http::{Access, Http, HttpError, Reply};
+use crate::model::{Tally, plain_words};
+use crate::reports::http::{Access, Http, HttpError, Reply, TOLD};
 use crate::reports::influxdb::FIELDS;
 use crate::reports::parts::{Cadence, PARTS, Speeds, number, words};
 use crate::reports::queue::Queue;
@@ -328,7 +328,7 @@ impl Inserter {
     /// # Errors
     /// What the server says against it.
     pub fn init(&self, settings: &Settings, spread: &Spread) -> Result<String, String> {
-        let version = self.ask("SELECT version()")?;
+        let version = plain_words(&self.ask("SELECT version()")?, TOLD);
         for statement in statements(settings, spread, has_ttl(&version)) {
             self.ask(&statement)?;
         }
@@ -379,8 +379,12 @@ impl Carrier for Inserter {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
     use crate::reports::known;
+    use crate::reports::settings::BaseUrl;
 
     /// The rows of a report, by table.
     fn rows(exporter: &mut ClickHouse, report: &Report) -> Vec<(&'static str, Vec<String>)> {
@@ -464,6 +468,32 @@ mod tests {
         exporter.take(&report);
         let hosts = exporter.next().unwrap();
         assert_eq!((hosts.to, hosts.lines), ("host_metrics", 5), "two seconds each");
+    }
+
+    #[test]
+    fn the_version_a_server_says_it_has_is_plain() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let (mut line, mut length) = (String::new(), 0);
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                    if let Some(text) = line.to_lowercase().strip_prefix("content-length: ") {
+                        length = text.trim().parse().unwrap();
+                    }
+                }
+                stream.read_exact(&mut vec![0; length]).unwrap();
+                let body = "24.8\u{1b}[2J\u{202e}.1\n";
+                let head = format!("Content-Length: {}\r\nConnection: close", body.len());
+                write!(stream.get_mut(), "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").unwrap();
+            }
+        });
+        let settings = Settings { url: BaseUrl::try_from(url).unwrap(), ..Settings::default() };
+        let inserter = Inserter::new(&settings).unwrap();
+        assert_eq!(inserter.init(&settings, &Spread::default()), Ok("24.8 [2J .1".to_owned()));
     }
 
     #[test]

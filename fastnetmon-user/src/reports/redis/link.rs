@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::model::plain_words;
+use crate::reports::http::TOLD;
 use crate::reports::redis::{COUNTS, Server, Settings};
 use crate::reports::secret::SecretError;
 use crate::reports::{Batch, Carrier, ExportError};
@@ -185,7 +187,7 @@ impl Pipeline {
         let mut connection = match self.open(connection) {
             Ok(connection) => connection,
             // Nothing was sent.
-            Err(error) => return (None, Err(ExportError::retry(error))),
+            Err(error) => return (None, Err(ExportError::retry(told(&error)))),
         };
         if !self.stage.begin() {
             return (None, Err(ExportError::retry("given up")));
@@ -220,7 +222,7 @@ impl Pipeline {
         connection: &mut Connection,
         batch: &Batch,
     ) -> Result<Answers, (String, u64)> {
-        let broken = |answered| move |error: RedisError| (error.to_string(), answered);
+        let broken = |answered| move |error: RedisError| (told(&error), answered);
         connection.set_write_timeout(Some(self.patience)).map_err(broken(0))?;
         connection.set_read_timeout(Some(self.patience)).map_err(broken(0))?;
         connection.send_packed_command(&batch.bytes).map_err(broken(0))?;
@@ -233,11 +235,16 @@ impl Pipeline {
                 connection.recv_response().map_err(broken(answered))?
             {
                 answers.refused += 1;
-                answers.reason.get_or_insert_with(|| error.to_string());
+                answers.reason.get_or_insert_with(|| told(&error));
             }
         }
         Ok(answers)
     }
+}
+
+/// A server's words, as they may be shown.
+fn told(error: &impl fmt::Display) -> String {
+    plain_words(&error.to_string(), TOLD)
 }
 
 /// What the server said to a pipeline.
@@ -258,5 +265,47 @@ impl Answers {
             return Err(ExportError::Retry { reason });
         }
         Err(ExportError::Refused { reason, lines: self.refused })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A server that answers so, one connection after the other.
+    fn server(connections: &'static [&'static [&'static str]]) -> Settings {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for answers in connections {
+                let (mut stream, _) = listener.accept().unwrap();
+                for answer in *answers {
+                    assert_ne!(stream.read(&mut [0; 512]).unwrap(), 0);
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+            }
+        });
+        Settings { server: Server::try_from(place).unwrap(), ..Settings::default() }
+    }
+
+    #[test]
+    fn what_a_server_says_against_it_is_plain() {
+        const REFUSED: &str = "-ERR no\u{1b}]0;gone\u{7} \u{202e}room\r\n";
+        let settings = server(&[&[REFUSED], &["+PONG\r\n", REFUSED]]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut link = Link::new(&settings).unwrap();
+        let bytes = redis::cmd("PING").get_packed_command();
+        let batch = Batch { lines: 1, bytes, ..Batch::default() };
+        for what in ["before it is asked for anything", "when it is"] {
+            let Err(ExportError::Retry { reason }) = runtime.block_on(link.carry(&batch)) else {
+                panic!("{what}: taken");
+            };
+            assert!(reason.contains("no ]0;gone room"), "{what}: {reason:?}");
+            assert!(!reason.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{what}: {reason:?}");
+        }
     }
 }
