@@ -9,7 +9,7 @@ use xtask::traffic::{Frame, Pace, Pool};
 
 use crate::agent::{Agent, Folder, Setup, command, command_by, configure, wait};
 use crate::crowd::{Crowd, VICTIM, WORLD4, WORLD6, ours4, ours6, send_in_pieces};
-use crate::engines::{RECORDER, flood, is_banned_told_and_let_go};
+use crate::engines::{Attacks, RECORDER, flood, is_banned_told_and_let_go};
 use crate::ports::{go_and_come_back, ip, lay_cable, promiscuity};
 
 const ENGINE: &str = "engine = \"af_packet\"";
@@ -94,7 +94,7 @@ fn banned_and_let_go(name: &str, way: Way) {
         Way::Outgoing => lab.sender_inside(),
     };
     sender.unwrap().send(&flood(way), SENT, Pace::Pps(60_000)).unwrap();
-    is_banned_told_and_let_go(&agent, way);
+    is_banned_told_and_let_go(&agent, way, Attacks::OneAndMore);
     if way == Way::Incoming {
         // What the kernel refuses on its way out was seen, and is sent again.
         assert_eq!(agent.settled(SENT).packets.received, SENT);

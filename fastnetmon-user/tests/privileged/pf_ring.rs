@@ -12,7 +12,7 @@ use xtask::traffic::{Frame, Pace, Pool};
 use crate::agent::{Agent, Folder, Setup, command_by, configure, wait};
 use crate::crowd::{Crowd, VICTIM, WORLD4, ours4, send_in_pieces};
 use crate::double::{Double, Way};
-use crate::engines::{RECORDER, flood, is_banned_told_and_let_go};
+use crate::engines::{Attacks, RECORDER, flood, is_banned_told_and_let_go};
 use crate::ports::{go_and_come_back, lay_cable, promiscuity};
 
 #[track_caller]
@@ -265,7 +265,7 @@ fn banned_and_let_go(way: Way, direction: control::Way) {
         control::Way::Outgoing => lab.sender_inside(),
     };
     sender.unwrap().send(&flood(direction), 120_000, Pace::Pps(60_000)).unwrap();
-    is_banned_told_and_let_go(&agent, direction);
+    is_banned_told_and_let_go(&agent, direction, Attacks::One);
 }
 
 #[test]
