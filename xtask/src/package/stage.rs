@@ -13,11 +13,11 @@ use std::{
 use anyhow::Context as _;
 use xtask::process;
 
-use super::links;
+use super::links::{self, Targets};
 use crate::changelog;
 
 /// Files of the repository: from where, to where, with which mode.
-const FILES: [(&str, &str, u32); 15] = [
+const FILES: [(&str, &str, u32); 16] = [
     ("fastnetmon.conf", "etc/fastnetmon.conf", 0o644),
     ("scripts/notify_about_attack.sh", "usr/share/fastnetmon/notify_about_attack.sh", 0o755),
     ("scripts/irq_balance.sh", "usr/share/fastnetmon/irq_balance.sh", 0o755),
@@ -33,6 +33,7 @@ const FILES: [(&str, &str, u32); 15] = [
         0o644,
     ),
     ("README.md", "usr/share/doc/fastnetmon/README.md", 0o644),
+    ("SECURITY.md", "usr/share/doc/fastnetmon/SECURITY.md", 0o644),
     ("LICENSE", "usr/share/doc/fastnetmon/LICENSE", 0o644),
     ("LICENSE-APACHE", "usr/share/doc/fastnetmon/LICENSE-APACHE", 0o644),
     ("LICENSE-MIT", "usr/share/doc/fastnetmon/LICENSE-MIT", 0o644),
@@ -46,6 +47,9 @@ const FOLDERS: [(&str, &str, &str, u32); 4] = [
     ("docs", ".schema.json", "usr/share/doc/fastnetmon", 0o644),
     ("scripts/examples", ".sh", "usr/share/fastnetmon", 0o755),
 ];
+
+/// Decisions, which are not installed.
+const DECISIONS: &str = "docs/adr";
 
 /// The changelog, which is put together.
 const CHANGELOG: (&str, &str) = ("CHANGELOG.md", "usr/share/doc/fastnetmon/CHANGELOG.md");
@@ -72,8 +76,9 @@ pub(super) fn lay_out(
         files.iter().map(|(from, (to, _))| (from.clone(), to.clone())).collect();
     places.extend(FOLDERS.map(|(from, _, to, _)| (from.into(), to.into())));
     places.insert(CHANGELOG.0.into(), CHANGELOG.1.into());
+    let targets = Targets { places, titles: titles(root)? };
     let write_text = |text: &str, from: &Path, to: &Path, mode| {
-        write(&stage.join(to), links::moved(text, from, to, &places).as_bytes(), mode)
+        write(&stage.join(to), links::moved(text, from, to, &targets)?.as_bytes(), mode)
     };
     for (from, (to, mode)) in &files {
         if from.extension().is_some_and(|extension| extension == "md") {
@@ -119,6 +124,20 @@ fn files(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, (PathBuf, u32)>> {
     Ok(files)
 }
 
+/// What each decision says at its head, after its number.
+fn titles(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    let mut titles = BTreeMap::new();
+    for entry in fs::read_dir(root.join(DECISIONS))? {
+        let entry = entry?;
+        let text = fs::read_to_string(entry.path())?;
+        let head = text.lines().next().and_then(|line| line.strip_prefix("# "));
+        if let Some((_number, title)) = head.and_then(|head| head.split_once(": ")) {
+            titles.insert(Path::new(DECISIONS).join(entry.file_name()), title.to_owned());
+        }
+    }
+    Ok(titles)
+}
+
 fn place(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
     let bytes = fs::read(from).with_context(|| format!("`{}` cannot be packed", from.display()))?;
     write(to, &bytes, mode)
@@ -153,7 +172,9 @@ mod tests {
         let agent = agent(&folder);
         let stage = lay_out(&xtask::root(), &folder.join("stage"), &agent, &agent).unwrap();
         let documents = stage.join("usr/share/doc/fastnetmon");
-        for name in ["configuration.md", "exports.md", "fastnetmon.schema.json", "README.md"] {
+        for name in
+            ["configuration.md", "exports.md", "fastnetmon.schema.json", "README.md", "SECURITY.md"]
+        {
             assert!(documents.join(name).is_file(), "{name}");
         }
         let changelog = fs::read_to_string(documents.join("CHANGELOG.md")).unwrap();
@@ -176,6 +197,9 @@ mod tests {
         assert!(links > 100, "{links}");
         let scripts = fs::read_to_string(documents.join("scripts.md")).unwrap();
         assert!(scripts.contains("](../../fastnetmon/mail.sh)"), "{scripts}");
+        let architecture = fs::read_to_string(documents.join("architecture.md")).unwrap();
+        let gate = "See ADR 0030, \"The gate: deadlines in the kernel, whole packets read twice\".";
+        assert!(architecture.contains(gate), "{architecture}");
         fs::remove_dir_all(&folder).unwrap();
     }
 }
