@@ -212,7 +212,7 @@ mod tests {
         let only_v4 = Make { version: 4, ..Make::default() };
         let only_v4 = only_v4.file(&[("192.0.2.0/24", geolite(64_503, &"é".repeat(200)))]);
         let atlas = atlas(&[both, only_v4]);
-        check(&atlas, "203.0.113.7", (64_501, "Example  [31m teN ", "US"));
+        check(&atlas, "203.0.113.7", (64_501, "Example  [31m teN", "US"));
         check(&atlas, "198.51.100.7", (64_502, "", "JP"));
         check(&atlas, "192.0.2.7", (64_503, &"é".repeat(60), ""));
         check(&atlas, "2001:db8::1", (0, "", ""));

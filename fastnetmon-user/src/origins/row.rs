@@ -96,7 +96,7 @@ impl Row<'_> {
 
 /// A name as it may be shown.
 fn shown(name: &str) -> Arc<str> {
-    plain(name.trim(), NAME).into()
+    plain(name.trim(), NAME).trim().into()
 }
 
 /// A number, a text, or a map of which `iso_code` is wanted. Anything else is none.

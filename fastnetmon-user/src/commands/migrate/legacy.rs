@@ -3,6 +3,8 @@
 //! **Invariant**: nothing is an error here and nothing is lost: every line is a comment, a pair,
 //! blank, or one that nobody can read, and each knows its number.
 
+use crate::model::plain;
+
 /// A line with a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Pair {
@@ -37,7 +39,8 @@ pub(super) fn parse(bytes: &[u8]) -> Legacy {
     for (line, bytes) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
         let text = String::from_utf8_lossy(bytes);
         let is_garbled = text.contains(char::REPLACEMENT_CHARACTER);
-        let text: String = text.chars().filter(|&c| c == '\t' || !c.is_control()).collect();
+        // What is printed of it must not turn a terminal, or the writing, round.
+        let text = plain(&text, usize::MAX);
         let text = text.trim();
         if text.is_empty() {
             if is_head {
@@ -142,6 +145,16 @@ mod tests {
     #[test]
     fn line_ends_of_other_systems_and_marks_are_passed_over() {
         pairs(b"\xef\xbb\xbfa = 1\r\n\x0cb = 2\r\n", &[(1, "a", "1"), (2, "b", "2")]);
+    }
+
+    #[test]
+    fn what_steers_terminals_and_writing_is_a_blank() {
+        let legacy = parse("# to\u{1b}[2J\u{202e}top\na\t=\t1\u{2066}2\u{9b}\n".as_bytes());
+        let [pair] = &legacy.pairs[..] else { panic!("{legacy:?}") };
+        assert_eq!((pair.key.as_str(), pair.value.as_str()), ("a", "1 2"));
+        assert_eq!(pair.comments, ["to [2J top"]);
+        pairs("x\u{200e}y\u{7}\n".as_bytes(), &[(1, "x", "y")]);
+        assert_eq!(parse("[\u{202e}]\n".as_bytes()).unreadable, [(1, "[ ]".to_owned())]);
     }
 
     #[test]
