@@ -1,4 +1,5 @@
-//! What is told of an attack by the incumbent's names, whoever it is told to.
+//! What everybody who is told of an attack as JSON is told of it: its numbers by the incumbent's names,
+//! and its cause by ours.
 //!
 //! **Invariant**: pure. What we do not count (flows, autonomous systems) is not here.
 

@@ -11,15 +11,15 @@ mod crews;
 mod drive;
 mod errand;
 mod event;
-pub(crate) mod incumbent;
+mod incumbent;
 mod log_file;
 mod notes;
 mod packet_files;
+mod poster;
 mod queue;
 mod report;
 mod script;
 mod settings;
-mod trusted;
 mod unwritten;
 mod webhook;
 mod xdp_drop;
@@ -33,15 +33,16 @@ pub use self::crews::{Actions, Pending, Prepared, prepare};
 pub use self::drive::{Crew, Deed, Overflow, Terms};
 pub use self::errand::{Errand, EventId, Occasion};
 pub use self::event::json as event_json;
+pub(crate) use self::incumbent::{cause as cause_json, details as details_json};
 pub use self::log_file::{LogFile, Settings as AttackLogSettings};
 pub use self::notes::{NOTED_WITHIN, Note, Notebook, Receipt, Written};
 pub use self::packet_files::{
     Attack, Most as MostPackets, PacketFolder, Settings as PacketSettings, Shelf as PacketShelf,
 };
+pub use self::poster::{Untrusted, poster};
 pub use self::report::{full as report_text, header as report_header};
 pub use self::script::Script;
 pub use self::settings::{Arguments, Format, Seconds, Settings, Workers};
-pub use self::trusted::{Untrusted, poster};
 pub use self::webhook::{Address, Attempts, Settings as WebhookSettings, Webhook, WebhookError};
 pub use self::xdp_drop::{
     Common, Hosts, Lifetime, Mode as DropMode, Percent, Settings as XdpDropSettings, XdpDrop,

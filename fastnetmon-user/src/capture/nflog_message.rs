@@ -9,7 +9,7 @@ use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::capture::{Frame, Starts, Way};
-use crate::kernel::netlink;
+use crate::kernel::{attributes, put_attribute};
 
 /// One message.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ fn packet(body: &[u8]) -> Option<Logged<'_>> {
     let mut kind = PacketHeader { protocol: 0.into(), hook: u8::MAX, _padding: 0 };
     let (mut inwards, mut outwards) = (false, false);
     let (mut payload, mut prefix, mut number) = (None, [].as_slice(), None);
-    for found in netlink::attributes(body.get(FAMILY_BYTES..)?) {
+    for found in attributes(body.get(FAMILY_BYTES..)?) {
         // Of a packet that is cut it is not known what lacks.
         let (of, value) = found.ok()?;
         match of {
@@ -139,7 +139,7 @@ impl Request {
     /// an answer.
     pub fn bytes(self, sequence: u32) -> Vec<u8> {
         let mut attributes = Vec::new();
-        let mut put = |kind: u16, value: &[u8]| netlink::put(&mut attributes, kind, value);
+        let mut put = |kind: u16, value: &[u8]| put_attribute(&mut attributes, kind, value);
         put(config::COMMAND, &[BIND]);
         let [first, second, third, fourth] = self.copy_bytes.to_be_bytes();
         put(config::MODE, &[first, second, third, fourth, COPY_PACKET, 0]);
@@ -234,7 +234,7 @@ mod tests {
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        netlink::put(&mut bytes, kind, value);
+        put_attribute(&mut bytes, kind, value);
         bytes
     }
 

@@ -7,7 +7,8 @@ use std::io;
 use aya::programs::loaded_programs;
 use rustix::net::netlink;
 
-use crate::kernel::netlink::{ONE, ask, attribute, half, long, put, text, word};
+use crate::kernel::attributes::{attribute, half, long, put_attribute, text, word};
+use crate::kernel::netlink::{ONE, ask};
 use crate::kernel::ports;
 
 /// An interface, described.
@@ -71,7 +72,7 @@ pub fn describe(interface: &str) -> io::Result<Described> {
     let mut body = vec![0; LINK_HEADER];
     let mut name = interface.as_bytes().to_vec();
     name.push(0);
-    put(&mut body, link::NAME, &name);
+    put_attribute(&mut body, link::NAME, &name);
     let messages = ask(None, GET_LINK, ONE, &body)?;
     let described = messages.iter().find(|(kind, _)| *kind == NEW_LINK);
     let described = described.and_then(|(_, body)| read(body));
@@ -130,13 +131,13 @@ fn read(body: &[u8]) -> Option<Described> {
 /// Asks the family `netdev` what the driver can do.
 fn runs_xdp(index: u32) -> io::Result<Option<bool>> {
     let mut body = vec![GET_FAMILY, 1, 0, 0];
-    put(&mut body, generic::NAME, b"netdev\0");
+    put_attribute(&mut body, generic::NAME, b"netdev\0");
     let messages = ask(Some(netlink::GENERIC), generic::CONTROL, ONE, &body)?;
     let answer = messages.first().and_then(|(_, body)| body.get(4..));
     let family = answer.and_then(|answer| half(attribute(answer, generic::ID)?, 0));
     let Some(family) = family else { return Ok(None) };
     let mut body = vec![GET_DEVICE, 1, 0, 0];
-    put(&mut body, generic::INDEX, &index.to_ne_bytes());
+    put_attribute(&mut body, generic::INDEX, &index.to_ne_bytes());
     let messages = ask(Some(netlink::GENERIC), family, ONE, &body)?;
     let answer = messages.first().and_then(|(_, body)| body.get(4..));
     let features = answer.and_then(|answer| long(attribute(answer, generic::XDP_FEATURES)?, 0));
@@ -206,20 +207,20 @@ mod tests {
         body.extend(7_u32.to_ne_bytes());
         body.extend(flags.to_ne_bytes());
         body.extend([0; 4]);
-        put(&mut body, link::NAME, b"in0\0");
-        put(&mut body, link::MTU, &1500_u32.to_ne_bytes());
-        put(&mut body, link::STATE, &[6]);
-        put(&mut body, link::PROMISCUITY, &1_u32.to_ne_bytes());
-        put(&mut body, link::CARRIER, &[1]);
+        put_attribute(&mut body, link::NAME, b"in0\0");
+        put_attribute(&mut body, link::MTU, &1500_u32.to_ne_bytes());
+        put_attribute(&mut body, link::STATE, &[6]);
+        put_attribute(&mut body, link::PROMISCUITY, &1_u32.to_ne_bytes());
+        put_attribute(&mut body, link::CARRIER, &[1]);
         let mut info = Vec::new();
-        put(&mut info, link::INFO_KIND, b"veth\0");
-        put(&mut body, link::INFO | 0x8000, &info);
+        put_attribute(&mut info, link::INFO_KIND, b"veth\0");
+        put_attribute(&mut body, link::INFO | 0x8000, &info);
         let words: Vec<u8> = (0_u64..25).flat_map(|word| (word * 100).to_ne_bytes()).collect();
-        put(&mut body, link::STATISTICS, &words);
+        put_attribute(&mut body, link::STATISTICS, &words);
         let mut xdp = Vec::new();
-        put(&mut xdp, link::XDP_ATTACHED, &[attached]);
-        put(&mut xdp, link::XDP_ID, &42_u32.to_ne_bytes());
-        put(&mut body, link::XDP, &xdp);
+        put_attribute(&mut xdp, link::XDP_ATTACHED, &[attached]);
+        put_attribute(&mut xdp, link::XDP_ID, &42_u32.to_ne_bytes());
+        put_attribute(&mut body, link::XDP, &xdp);
         body
     }
 

@@ -6,6 +6,7 @@
 //! **Invariant**: the programs hang on BPF links that this process owns and nothing is pinned, so
 //! the kernel takes them off when the process ends, however it ends.
 
+mod attributes;
 mod backlog;
 mod described;
 mod error;
@@ -14,7 +15,7 @@ mod knobs;
 mod links;
 mod losses;
 mod netfilter;
-pub(crate) mod netlink;
+mod netlink;
 mod object;
 mod ports;
 mod rings;
@@ -25,6 +26,7 @@ mod timekeeping;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+pub(crate) use self::attributes::{attributes, put_attribute};
 pub use self::backlog::{Backlog, reaches_all_cpus};
 pub use self::described::{Counted, Described, Xdp, describe};
 pub use self::error::KernelError;

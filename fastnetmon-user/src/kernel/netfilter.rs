@@ -7,7 +7,8 @@ use std::io;
 
 use rustix::net::netlink;
 
-use crate::kernel::netlink::{ALL, ask, attribute, half, text, whole};
+use crate::kernel::attributes::{attribute, half, text, whole};
+use crate::kernel::netlink::{ALL, ask};
 
 /// How many rules log to each group. Rules of the older iptables are not among them; those of
 /// iptables-nft are.
@@ -60,31 +61,31 @@ const TARGET_INFO: u16 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::netlink::put;
+    use crate::kernel::attributes::put_attribute;
 
     fn rule(expressions: &[(&str, Vec<u8>)]) -> Vec<u8> {
         let mut list = Vec::new();
         for (name, data) in expressions {
             let mut expression = Vec::new();
-            put(&mut expression, NAME, format!("{name}\0").as_bytes());
-            put(&mut expression, DATA, data);
-            put(&mut list, 1, &expression);
+            put_attribute(&mut expression, NAME, format!("{name}\0").as_bytes());
+            put_attribute(&mut expression, DATA, data);
+            put_attribute(&mut list, 1, &expression);
         }
         let mut rule = vec![0; FAMILY_HEADER];
-        put(&mut rule, 1, b"fastnetmon\0");
-        put(&mut rule, EXPRESSIONS, &list);
+        put_attribute(&mut rule, 1, b"fastnetmon\0");
+        put_attribute(&mut rule, EXPRESSIONS, &list);
         rule
     }
 
     #[test]
     fn rules_tell_their_groups_in_both_forms() {
         let mut log = Vec::new();
-        put(&mut log, LOG_GROUP, &7_u16.to_be_bytes());
+        put_attribute(&mut log, LOG_GROUP, &7_u16.to_be_bytes());
         let mut target = Vec::new();
-        put(&mut target, TARGET_NAME, b"NFLOG\0");
+        put_attribute(&mut target, TARGET_NAME, b"NFLOG\0");
         let mut info = vec![0; 80];
         info[4..6].copy_from_slice(&9_u16.to_ne_bytes());
-        put(&mut target, TARGET_INFO, &info);
+        put_attribute(&mut target, TARGET_INFO, &info);
         // One that logs to the kernel's log has no group.
         assert!(groups_of(&rule(&[("log", vec![])])).is_empty());
         let both = rule(&[("meta", vec![]), ("log", log), ("target", target), ("accept", vec![])]);

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::actions::incumbent;
+use crate::actions::{cause_json, details_json};
 use crate::model::Wall;
 use crate::reports::Event;
 use crate::verdicts::Ban;
@@ -23,7 +23,7 @@ pub(super) fn json(event: &Event, action: &str, ban: &Ban, wall: Wall) -> Vec<u8
         "peak_pps": ban.peak_pps,
         "peak_mbps": ban.peak_mbps,
         "dry_run": ban.dry_run,
-        "cause": incumbent::cause(&ban.cause),
+        "cause": cause_json(&ban.cause),
         "attack_details": details(ban),
     });
     serde_json::to_vec(&value).unwrap_or_default()
@@ -31,7 +31,7 @@ pub(super) fn json(event: &Event, action: &str, ban: &Ban, wall: Wall) -> Vec<u8
 
 fn details(ban: &Ban) -> Value {
     let Ban { id, address, group, attack, loads, .. } = ban;
-    let mut details = incumbent::details(*id, *address, group, Some(attack), loads);
+    let mut details = details_json(*id, *address, group, Some(attack), loads);
     details.insert("attack_because".to_owned(), json!(&*attack.because));
     Value::Object(details)
 }
