@@ -250,8 +250,8 @@ impl Engine for NflogEngine {
         let mut polled = self.drain(intake);
         if polled.taken == 0 {
             // Without a socket there is nothing to wait for but the time.
-            let mut waiting: Vec<PollFd<'_>> = self.socket.iter().map(readable).collect();
-            wait(&mut waiting, patience).map_err(broken(Self::NAME))?;
+            let mut waiting = self.socket.as_ref().map(readable);
+            wait(waiting.as_mut_slice(), patience).map_err(broken(Self::NAME))?;
             polled += self.drain(intake);
         }
         self.tend();
