@@ -81,20 +81,16 @@ pub fn run(purpose: Purpose) -> anyhow::Result<()> {
                         .env("DEBIAN_FRONTEND", "noninteractive"),
                 )?;
             }
-            Machine::Debian => bail!(
-                "only root can install packages: run `cargo xtask setup` as root once, or type\n  \
-                 sudo apt-get update\n  sudo apt-get install --no-install-recommends {}\n\
-                 and then `cargo xtask setup` again",
-                packages(&programs, lack.as_ref())?.join(" ")
-            ),
-            Machine::Elsewhere => bail!("{}", by_hand(&places)),
+            Machine::Debian => bail!("{}", by_root(&packages(&programs, lack.as_ref())?)),
+            Machine::Elsewhere => bail!("{}", by_hand(&places, purpose)),
         }
     }
     if let Err(Lack::Linker(llvm, prefix)) = Toolchain::find(&places) {
         install_linker(&places, llvm, &prefix)?;
     }
-    let toolchain = Toolchain::find(&places)
-        .map_err(|lack| anyhow::anyhow!("this machine still lacks {lack}: {}", by_hand(&places)))?;
+    let toolchain = Toolchain::find(&places).map_err(|lack| {
+        anyhow::anyhow!("this machine still lacks {lack}: {}", by_hand(&places, purpose))
+    })?;
     eprintln!("setup: done in {} s: {toolchain}", begun.elapsed().as_secs());
     Ok(())
 }
@@ -190,8 +186,21 @@ fn packages(programs: &[&str], lack: Option<&Lack>) -> anyhow::Result<Vec<String
     Ok(packages)
 }
 
+/// What root has to do first: these packages are all that the command lacks, which `setup` alone, made
+/// for building, need not be.
+fn by_root(packages: &[String]) -> String {
+    format!(
+        "only root can install packages: type\n  \
+         sudo apt-get update\n  sudo apt-get install --no-install-recommends {}\n\
+         and then the same command again",
+        packages.join(" ")
+    )
+}
+
 /// What to do where the package tool is not ours to use.
-fn by_hand(places: &Places) -> String {
+fn by_hand(places: &Places, purpose: Purpose) -> String {
+    let programs = PROGRAMS.iter().chain(purpose.programs().iter().copied().flatten());
+    let programs: Vec<&str> = programs.map(|(program, _)| *program).collect();
     format!(
         "this is not Debian, so what lacks is yours to bring:\n  \
          rustup toolchain install nightly --component rust-src\n  \
@@ -199,8 +208,8 @@ fn by_hand(places: &Places) -> String {
          in /usr/lib/llvm-<major>, /usr/lib64/llvm<major> or /usr/lib/llvm<major>\n  \
          the programs {}\n  \
          the headers {}\n\
-         and then `cargo xtask setup` again, which builds bpf-linker {LINKER_VERSION} into `{}`",
-        PROGRAMS.map(|(program, _)| program).join(", "),
+         and then the same command again, which builds bpf-linker {LINKER_VERSION} into `{}`",
+        programs.join(", "),
         HEADERS.map(|(header, _)| header).join(", "),
         places.cargo_home.join("fastnetmon").display(),
     )
@@ -339,6 +348,21 @@ mod tests {
         let everything = bare(Purpose::Everything);
         for packages in [bare(Purpose::Trying), testing] {
             assert!(packages.iter().all(|package| everything.contains(package)), "{packages:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_install_is_told_of_all_that_the_command_needs() {
+        let lacking = missing_packages(Purpose::Trying, |name| name != "rpm" && name != "m4");
+        let packages: Vec<String> = lacking.into_iter().map(str::to_owned).collect();
+        let advice = by_root(&packages);
+        assert!(advice.contains("--no-install-recommends m4 rpm\n"), "{advice}");
+        assert!(!advice.contains("setup"), "it is for building only: {advice}");
+        let places = Places::from_environment().unwrap();
+        for (purpose, has) in [(Purpose::Building, false), (Purpose::Packaging, true)] {
+            let advice = by_hand(&places, purpose);
+            assert!(advice.contains("clang, m4"), "{advice}");
+            assert_eq!(advice.contains("dpkg-shlibdeps"), has, "{advice}");
         }
     }
 
