@@ -120,7 +120,13 @@ fn reproducible(root: &Path, linkage: &Linkage) -> anyhow::Result<PathBuf> {
     }
     let c_flags =
         format!("-ffile-prefix-map={root_path}=/fastnetmon -ffile-prefix-map={home_path}=/cargo");
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("CFLAGS", c_flags);
+    // libxdp's build calls clang for its BPF programs with flags of its own, and would leave the folder
+    // in them: what the driver itself reads from here it adds to every call ("#": without a word).
+    let by_clang = c_flags.split(' ').map(|flag| format!("+{flag}")).collect::<Vec<_>>().join(" ");
+    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env("CCC_OVERRIDE_OPTIONS", format!("# {by_clang}"))
+        .env("CFLAGS", c_flags);
     process::run(&mut cargo)?;
     let binary = folder.join(TARGET).join("release/fastnetmon");
     if matches!(linkage, Linkage::Static) {
