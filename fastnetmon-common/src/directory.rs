@@ -67,14 +67,8 @@ impl Found {
     /// Which limits apply.
     #[inline(always)]
     pub const fn profile(self) -> u32 {
-        profile_of(self.entry)
+        (self.entry >> PROFILE_SHIFT) & (PROFILES - 1)
     }
-}
-
-/// Which limits apply to the hosts behind an entry.
-#[inline(always)]
-pub const fn profile_of(entry: u32) -> u32 {
-    (entry >> PROFILE_SHIFT) & (PROFILES - 1)
 }
 
 /// Looks an IPv4 address up.

@@ -17,7 +17,7 @@
 //! totals are made of.
 
 use crate::class::{Class, Direction, Sides, Unparsed};
-use crate::directory::{FLAGGED, Found, INDEX, find4, leaf6, mix, profile_of, resident, seek6};
+use crate::directory::{FLAGGED, Found, INDEX, find4, leaf6, mix, resident, seek6};
 use crate::parse::{Ends, Family, Packet, Payload};
 
 /// Where the packets begin in a counting word.
@@ -387,15 +387,6 @@ impl Amount {
     }
 }
 
-/// Whose line it is.
-#[derive(Clone, Copy)]
-struct Host {
-    direction: Direction,
-    slot: u32,
-    /// Its profile is in there.
-    entry: u32,
-}
-
 /// Adds to the lines of the ends that are counted here, and to the house's. Returns the former.
 #[inline(always)]
 fn settle<T: Tables>(
@@ -454,7 +445,8 @@ fn credit<T: Tables>(
         tell(tables, direction, address, found.slot, amount.window);
     }
     if let Some(line) = tables.line(direction, found.slot) {
-        add(tables, line, Host { direction, slot: found.slot, entry: found.entry }, amount);
+        line.add((amount.word & 7) as usize, amount.packed());
+        turn(tables, line, direction, found, amount.gain(), amount.window);
     }
 }
 
@@ -505,7 +497,8 @@ impl Waiting {
         let Self { amount, gain, slot, place, entry, kind, .. } = self;
         let Some(line) = tables.line_at(place) else { return };
         line.add((kind & 7) as usize, amount);
-        turn(tables, line, Host { direction: self.direction(), slot, entry }, gain, window);
+        let found = Found { slot, entry, stranger: false };
+        turn(tables, line, self.direction(), found, gain, window);
     }
 }
 
@@ -594,18 +587,17 @@ fn tell<T: Tables>(tables: &T, direction: Direction, address: [u64; 2], own: u32
     }
 }
 
-/// Adds to one line.
-#[inline(always)]
-fn add<T: Tables>(tables: &T, line: T::Line, host: Host, amount: Amount) {
-    line.add((amount.word & 7) as usize, amount.packed());
-    turn(tables, line, host, amount.gain(), amount.window);
-}
-
 /// Adds to the running window of a line, says that the line moved, and raises the hint when the window
 /// passes its limit.
 #[inline(always)]
-fn turn<T: Tables>(tables: &T, line: T::Line, host: Host, gain: u64, window: u64) {
-    let Host { direction, slot, entry } = host;
+fn turn<T: Tables>(
+    tables: &T,
+    line: T::Line,
+    direction: Direction,
+    found: Found,
+    gain: u64,
+    window: u64,
+) {
     // What the running window held, without its number.
     let held = line.get(WINDOW) ^ (window << EPOCH_SHIFT);
     let old = if held >> EPOCH_SHIFT == 0 { held } else { 0 };
@@ -616,14 +608,14 @@ fn turn<T: Tables>(tables: &T, line: T::Line, host: Host, gain: u64, window: u64
         new = (packets << 32) | u64::from(low32(old).saturating_add(low32(gain)));
     }
     line.set(WINDOW, new | (window << EPOCH_SHIFT));
-    tables.stir(direction, slot);
+    tables.stir(direction, found.slot);
 
-    let limit = tables.limit(direction, profile_of(entry));
+    let limit = tables.limit(direction, found.profile());
     // Most packets stay below both limits, and are asked no more.
     if (window_packets(new) >= limit.packets || low32(new) >= limit.bytes16)
         && (crossed(window_packets(old), window_packets(new), limit.packets)
             || crossed(low32(old), low32(new), limit.bytes16))
-        && !tables.hint(direction, slot, new | (window << EPOCH_SHIFT))
+        && !tables.hint(direction, found.slot, new | (window << EPOCH_SHIFT))
     {
         lost(tables, HINTS_LOST);
     }

@@ -173,16 +173,18 @@ fn make_up(count: u32) -> u32 {
     let mut sought = false;
     // Those that are there nearly always, without asking: where fewer wait, what waited last is fetched
     // once more, and nobody looks at it.
-    for at in 0..waiting::ENOUGH as usize {
+    let mut begin = |at| {
         sought |= waiting(at).is_sought();
         waiting(at).fetch(&kernel);
+    };
+    for at in 0..waiting::ENOUGH as usize {
+        begin(at);
     }
     for at in waiting::ENOUGH as usize..waiting::MOST {
         if at as u32 >= count {
             break;
         }
-        sought |= waiting(at).is_sought();
-        waiting(at).fetch(&kernel);
+        begin(at);
     }
     if sought {
         each(&kernel, count, |at| {

@@ -66,15 +66,7 @@ impl Backlog {
             let emptied = u128::from(emptied(state).wrapping_sub(seen));
             emptied * 1_000_000_000 < BUSY * since.as_nanos().max(1)
         };
-        let quiet: Vec<usize> = states
-            .iter()
-            .zip(&self.seen)
-            .enumerate()
-            .filter(|(_, (state, seen))| {
-                **state & waiting::NUMBER != 0 && is_quiet(**state, **seen)
-            })
-            .map(|(cpu, _)| cpu)
-            .collect();
+        let quiet = waiting_where(&states, &self.seen, is_quiet);
         self.seen = states.into_iter().map(emptied).collect();
         self.empty(&quiet)
     }
@@ -90,15 +82,8 @@ impl Backlog {
         }
         #[expect(clippy::disallowed_methods, reason = "a busy CPU is given time to help itself")]
         std::thread::sleep(PATIENCE);
-        let left: Vec<usize> = before
-            .into_iter()
-            .zip(self.states())
-            .enumerate()
-            .filter(|(_, (before, now))| {
-                before & waiting::NUMBER != 0 && emptied(*before) == emptied(*now)
-            })
-            .map(|(cpu, _)| cpu)
-            .collect();
+        let has_stayed = |before, now| emptied(before) == emptied(now);
+        let left = waiting_where(&before, &self.states(), has_stayed);
         self.empty(&left)
     }
 
@@ -122,6 +107,15 @@ impl Backlog {
     fn run(&self) -> Result<(), KernelError> {
         self.object.repeat_xdp(program::MAKE_UP, &[0; 64], 1).map(drop)
     }
+}
+
+/// CPUs on which something waits, and whose state and other word are so.
+fn waiting_where(states: &[u64], others: &[u64], are_so: impl Fn(u64, u64) -> bool) -> Vec<usize> {
+    let words = (0..).zip(states.iter().zip(others));
+    words
+        .filter(|&(_, (&state, &other))| state & waiting::NUMBER != 0 && are_so(state, other))
+        .map(|(cpu, _)| cpu)
+        .collect()
 }
 
 /// Has this thread run on one CPU alone.

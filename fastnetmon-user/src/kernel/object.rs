@@ -249,7 +249,9 @@ impl Object {
     pub(super) fn load_programs(&mut self) -> Result<(), KernelError> {
         self.xdp(program::XDP_UPLINK)?;
         self.xdp(program::XDP_MIRROR)?;
-        self.xdp(program::MAKE_UP)?;
+        if self.puts_off {
+            self.xdp(program::MAKE_UP)?;
+        }
         self.classifier(program::TC_EGRESS).map(drop)
     }
 

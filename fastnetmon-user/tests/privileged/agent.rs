@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fastnetmon_user::client::Connection;
 use fastnetmon_user::control::{Packets, Request, Status};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use xtask::lab::{INSIDE_INTERFACE, Lab};
 
 /// How long anything may take before the test fails.
@@ -65,6 +66,13 @@ impl Drop for Folder {
             fs::remove_dir_all(&self.0).unwrap();
         }
     }
+}
+
+/// Keeps this thread on one CPU.
+pub(crate) fn pin(cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    sched_setaffinity(None, &only).unwrap();
 }
 
 /// Asks until there is an answer; fails when there is none in time.

@@ -10,8 +10,10 @@ use fastnetmon_user::kernel::{self, Backlog, Frozen, Object};
 use fastnetmon_user::model::{Direction, Prefix};
 use fastnetmon_user::networks::{Guarded, Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::{Lines, Parts};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::sched_getaffinity;
 use xtask::traffic::Frame;
+
+use crate::agent::pin;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,13 +46,12 @@ impl House {
 
     /// So many packets arrive on a CPU.
     fn arrive(&self, cpu: usize, packets: u32) {
-        let home = sched_getaffinity(None).unwrap();
-        let mut only = CpuSet::new();
-        only.set(cpu);
-        sched_setaffinity(None, &only).unwrap();
         let frame = Frame::udp([198, 18, 0, 1], HOST, 53, 4000).payload(18).bytes();
-        self.object.repeat_xdp(program::XDP_UPLINK, &frame, packets).unwrap();
-        sched_setaffinity(None, &home).unwrap();
+        let arrive = || {
+            pin(cpu);
+            self.object.repeat_xdp(program::XDP_UPLINK, &frame, packets).unwrap();
+        };
+        std::thread::scope(|scope| scope.spawn(arrive).join().unwrap());
     }
 
     /// Packets and bytes that were added.

@@ -15,6 +15,8 @@ use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::tables::Lines;
 use xtask::traffic::{Frame, tcp};
 
+use crate::agent::pin;
+
 const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -428,9 +430,7 @@ fn limited(house: &mut House, threads: usize, span: Duration) -> (u64, u64, Dura
         for cpu in 0..threads {
             let frame = &frame;
             scope.spawn(move || {
-                let mut set = rustix::thread::CpuSet::new();
-                set.set(cpu);
-                rustix::thread::sched_setaffinity(None, &set).unwrap();
+                pin(cpu);
                 while start.elapsed() < span {
                     object.repeat_xdp(program::XDP_UPLINK, frame, 20_000).unwrap();
                 }

@@ -9,11 +9,10 @@ use fastnetmon_user::daemon::clock;
 use fastnetmon_user::kernel::{self, Frozen, Mode, Port, Role};
 use fastnetmon_user::model::Prefix;
 use fastnetmon_user::networks::{Guarded, Plan, PrefixSet, Territory};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use xtask::lab::{INSIDE_INTERFACE, Lab, LabOptions};
 use xtask::traffic::{Frame, Pace, Pool};
 
-use crate::agent::{Agent, Setup, wait};
+use crate::agent::{Agent, Setup, pin, wait};
 
 const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 const VICTIM: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
@@ -21,12 +20,6 @@ const HOOK: &str = "echo \"$1 $4\" >> HERE/calls";
 
 fn flood() -> Pool {
     Pool::new((1..=200).map(|port| Frame::udp(WORLD, VICTIM, 40_000 + port, 53).payload(18)))
-}
-
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).unwrap();
 }
 
 /// Waits for a reading, so that what follows lies at a known place between two.
