@@ -161,6 +161,8 @@ pub struct RateTable {
     pace: Pace,
     averages: Averages,
     totals: Totals,
+    /// By direction: what the house's lines told of packets that the hosts' lines do not show yet.
+    ahead: [Tally; 2],
     /// The readings that make the window, oldest first.
     window: VecDeque<Part>,
     /// Their sum, when there is more than one; in the order of gains, and shared with the frame.
@@ -296,8 +298,11 @@ impl RateTable {
         internal += internal_outgoing;
         let totals = &mut self.totals;
         // What a tunnel carried stands beside the tunnel's own packets.
-        let incoming = incoming.less(internal_incoming).less(mirrored).less(tunnelled_incoming);
-        let outgoing = outgoing.less(internal_outgoing).less(mirrored).less(tunnelled_outgoing);
+        let [ahead_in, ahead_out] = &mut self.ahead;
+        let twice = [internal_incoming, mirrored, tunnelled_incoming];
+        let incoming = rest_of(incoming, twice, ahead_in);
+        let twice = [internal_outgoing, mirrored, tunnelled_outgoing];
+        let outgoing = rest_of(outgoing, twice, ahead_out);
         totals.incoming.take(incoming, reading.span);
         totals.outgoing.take(outgoing, reading.span);
         totals.internal.take(internal, reading.span);
@@ -312,6 +317,17 @@ impl RateTable {
         totals.hints_lost += hints_lost;
         totals.strangers_untold += strangers_untold;
     }
+}
+
+/// What hosts' lines gained, without what stands on the house's as well. No two lines are read, nor
+/// written, at one moment: where the house's is ahead, the difference is taken from what hosts gain later.
+fn rest_of(hosts: Tally, twice: [Tally; 3], ahead: &mut Tally) -> Tally {
+    for part in twice {
+        *ahead += part;
+    }
+    let rest = hosts.less(*ahead);
+    *ahead = ahead.less(hosts);
+    rest
 }
 
 /// What a host gained in both. Both stand in the order of gains, as does their sum.
@@ -481,5 +497,18 @@ mod tests {
         assert_eq!(totals.incoming.total, Tally { packets: 6, bytes: 276 });
         assert_eq!(totals.internal.total, Tally { packets: 4, bytes: 184 });
         assert_eq!(totals.received(), 10);
+    }
+
+    #[test]
+    fn what_the_house_tells_before_its_hosts_do_counts_once_as_well() {
+        let mut table = RateTable::default();
+        let mut first = reading(1000, 1000, 1);
+        first.house.internal_incoming = Tally { packets: 4, bytes: 184 };
+        let totals = table.advance(first).totals;
+        assert_eq!(totals.incoming.total, Tally::default());
+        assert_eq!(totals.internal.total, Tally { packets: 4, bytes: 184 });
+        let totals = table.advance(reading(2000, 1000, 8)).totals;
+        assert_eq!(totals.incoming.total, Tally { packets: 5, bytes: 230 });
+        assert_eq!(totals.received(), 9);
     }
 }
