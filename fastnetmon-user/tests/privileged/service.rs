@@ -1,5 +1,6 @@
 //! As a service: what the manager is told, and with which rights the unit runs the agent.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
@@ -14,7 +15,13 @@ use crate::agent::{Folder, PATIENCE, Setup, command, command_by, configure, wait
 fn expect(manager: &UnixDatagram, word: &str) {
     let mut buffer = [0; 512];
     for _ in 0..100 {
-        let length = manager.recv(&mut buffer).expect(word);
+        let length = loop {
+            match manager.recv(&mut buffer) {
+                // Whoever waits with a deadline is woken by a process that is continued (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => break outcome.expect(word),
+            }
+        };
         let told = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if told.lines().any(|line| line == word) {
             return;
