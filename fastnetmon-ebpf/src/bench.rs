@@ -24,17 +24,13 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, PerCpuHashMap};
 use aya_ebpf::programs::XdpContext;
-use fastnetmon_common::abi::waiting;
-use fastnetmon_common::class::{Direction, Sides};
-use fastnetmon_common::parse::parse_ethernet;
-use fastnetmon_common::table::count;
 use fastnetmon_common::wire::{Ipv4, Wire as _};
 use zerocopy::network_endian::U16;
 
 use crate::frame::{XdpFrame, bounds};
 use crate::maps::{BUCKETS, LINES};
-use crate::tables::{Kernel, frozen};
-use crate::{samples, uplink};
+use crate::tables::frozen;
+use crate::{arrives, uplink};
 
 // Destinations are `BENCH_FIRST` and whatever bits of `BENCH_MASK`; of IPv6 the second 32 bits.
 #[unsafe(no_mangle)]
@@ -172,17 +168,7 @@ pub fn walk4(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn ungated4(ctx: XdpContext) -> u32 {
     vary4(&ctx, random_host());
-    let frame = XdpFrame::new(&ctx);
-    let Some(kernel) = Kernel::here() else { return XDP_PASS };
-    kernel.make_up(waiting::ENOUGH);
-    if let Ok(packet) = parse_ethernet(&frame) {
-        let window = kernel.window;
-        let touched = count(&kernel, &packet, 1, packet.bytes, Sides::Destination, window);
-        if samples::wanted(&kernel, touched.destination) {
-            samples::copy(&kernel, &frame, touched.destination, Direction::Incoming, false);
-        }
-    }
-    XDP_PASS
+    arrives(&ctx, |_| false)
 }
 
 /// Only the memory of `whole4`: the line of a random host is found and written, and nothing else is

@@ -59,13 +59,19 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn uplink(ctx: &XdpContext) -> u32 {
+    arrives(ctx, Touched::is_flagged)
+}
+
+/// As [`uplink`], where this says who is flagged.
+#[inline(always)]
+fn arrives(ctx: &XdpContext, is_flagged: impl Fn(&Touched) -> bool) -> u32 {
     if ignore::ignores_arriving(ctx) {
         return XDP_PASS;
     }
     let frame = XdpFrame::new(ctx);
     let gate =
         |kernel: &Kernel, touched: &Touched| gate::drops_arriving(kernel, ctx, touched.destination);
-    match take(&frame, Sides::Destination, Direction::Incoming, gate, nowhere) {
+    match take(&frame, Sides::Destination, Direction::Incoming, is_flagged, gate, nowhere) {
         Fate::Drop => XDP_DROP,
         Fate::Pass | Fate::Take(_) => XDP_PASS,
     }
@@ -79,7 +85,8 @@ pub fn xdp_mirror(ctx: XdpContext) -> u32 {
         return XDP_PASS;
     }
     let frame = XdpFrame::new(&ctx);
-    match take(&frame, Sides::Both, Direction::Incoming, open, || sockets::of(&ctx)) {
+    let socket = || sockets::of(&ctx);
+    match take(&frame, Sides::Both, Direction::Incoming, Touched::is_flagged, open, socket) {
         Fate::Take(index) => sockets::redirect(index),
         Fate::Pass | Fate::Drop => XDP_PASS,
     }
@@ -95,7 +102,7 @@ pub fn tc_egress(ctx: TcContext) -> i32 {
     let frame = TcFrame::new(&ctx);
     let gate =
         |kernel: &Kernel, touched: &Touched| gate::drops_leaving(kernel, &ctx, touched.source);
-    match take(&frame, Sides::Source, Direction::Outgoing, gate, nowhere) {
+    match take(&frame, Sides::Source, Direction::Outgoing, Touched::is_flagged, gate, nowhere) {
         Fate::Drop => SHOT,
         Fate::Pass | Fate::Take(_) => NEXT,
     }
@@ -130,6 +137,7 @@ fn take<F: Snapshot>(
     frame: &F,
     sides: Sides,
     seen: Direction,
+    is_flagged: impl Fn(&Touched) -> bool,
     gate: impl Fn(&Kernel, &Touched) -> bool,
     socket: impl Fn() -> Option<u32>,
 ) -> Fate {
@@ -150,7 +158,7 @@ fn take<F: Snapshot>(
                 }
             }
             // Nobody is armed or dropped, nearly always: one look at both ends, and that is all.
-            if touched.is_flagged() {
+            if is_flagged(&touched) {
                 return match samples::show(&kernel, frame, touched, socket) {
                     Some(index) => Fate::Take(index),
                     // Last, so that nothing has to be kept while it is asked.
