@@ -88,11 +88,11 @@ pub mod roots {
 /// additions, each a [`Waiting`](crate::table::Waiting).
 pub mod waiting {
     /// Once so many wait, the next packet has them made first.
-    pub const ENOUGH: u32 = 8;
+    pub const ENOUGH: u32 = 16;
     /// What one packet adds at most: to both ends, its own and those of what it carries.
     pub const OF_A_PACKET: u32 = 4;
     /// Room in a queue; one less than it is a mask.
-    pub const ROOM: usize = 16;
+    pub const ROOM: usize = 32;
     /// Bits of the state that say how many wait; the others number the queue's emptyings.
     pub const NUMBER: u64 = ROOM as u64 - 1;
     /// Words of a queue.

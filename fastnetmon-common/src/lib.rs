@@ -27,4 +27,4 @@ pub mod table;
 pub mod wire;
 
 /// Version of everything in this crate that the object and the loader must agree on.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;

@@ -463,17 +463,15 @@ impl Waiting {
         self.kind & SOUGHT != 0
     }
 
-    /// First of four steps, each done for all that wait before the next one: has the memory on its
-    /// way that is looked at next.
+    /// First of four steps, each done for all that wait before the next one, and of those that are
+    /// sought: has the bucket on its way that is looked at next.
     ///
     /// A step that looks at memory is never one that asks for more: no processor looks ahead over so
     /// many instructions.
     #[inline(always)]
-    pub fn fetch<T: Tables>(self, tables: &T) {
-        let line =
-            if self.is_sought() { tables.bucket(self.place) } else { tables.line_at(self.place) };
-        if let Some(line) = line {
-            tables.fetch(line);
+    pub fn fetch_bucket<T: Tables>(self, tables: &T) {
+        if let Some(bucket) = tables.bucket(self.place) {
+            tables.fetch(bucket);
         }
     }
 
@@ -491,7 +489,15 @@ impl Waiting {
         Self { slot, place: tables.place(self.direction(), slot), kind, ..self }
     }
 
-    /// Last step, after another [`Waiting::fetch`] of those that were sought: adds to the line.
+    /// Third step: has the line on its way.
+    #[inline(always)]
+    pub fn fetch_line<T: Tables>(self, tables: &T) {
+        if let Some(line) = tables.line_at(self.place) {
+            tables.fetch(line);
+        }
+    }
+
+    /// Last step: adds to the line.
     #[inline(always)]
     pub fn add<T: Tables>(self, tables: &T, window: u64) {
         let Self { amount, gain, slot, place, entry, kind, .. } = self;

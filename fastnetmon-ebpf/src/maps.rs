@@ -59,7 +59,9 @@ pub struct Words(pub [u64; 8]);
 #[repr(C, align(64))]
 pub struct Queue {
     pub state: u64,
-    _fill: [u64; 7],
+    /// Not 0: some of them are sought first.
+    pub sought: u64,
+    _fill: [u64; 6],
     pub waiting: [Waiting; waiting::ROOM],
 }
 

@@ -170,23 +170,15 @@ fn make_up(count: u32) -> u32 {
         // SAFETY: the lookup succeeded; the index is below the length.
         unsafe { (&raw const (*queue).waiting[at]).read() }
     };
-    let mut sought = false;
-    // Those that are there nearly always, without asking: where fewer wait, what waited last is fetched
-    // once more, and nobody looks at it.
-    let mut begin = |at| {
-        sought |= waiting(at).is_sought();
-        waiting(at).fetch(&kernel);
-    };
-    for at in 0..waiting::ENOUGH as usize {
-        begin(at);
-    }
-    for at in waiting::ENOUGH as usize..waiting::MOST {
-        if at as u32 >= count {
-            break;
-        }
-        begin(at);
-    }
-    if sought {
+    // SAFETY: as above, and this CPU alone writes its queue.
+    let sought = unsafe { &raw mut (*queue).sought };
+    // SAFETY: as above.
+    if unsafe { sought.read() } != 0 {
+        each(&kernel, count, |at| {
+            if waiting(at).is_sought() {
+                waiting(at).fetch_bucket(&kernel);
+            }
+        });
         each(&kernel, count, |at| {
             if waiting(at).is_sought() {
                 let found = waiting(at).sought(&kernel, kernel.window);
@@ -195,8 +187,19 @@ fn make_up(count: u32) -> u32 {
                 (place.slot, place.place, place.kind) = (found.slot, found.place, found.kind);
             }
         });
-        // Those that were not are there already.
-        each(&kernel, count, |at| waiting(at).fetch(&kernel));
+        // SAFETY: as above.
+        unsafe { sought.write(0) };
+    }
+    // Those that are there nearly always, without asking: where fewer wait, what waited last is fetched
+    // once more, and nobody looks at it.
+    for at in 0..waiting::ENOUGH as usize {
+        waiting(at).fetch_line(&kernel);
+    }
+    for at in waiting::ENOUGH as usize..waiting::MOST {
+        if at as u32 >= count {
+            break;
+        }
+        waiting(at).fetch_line(&kernel);
     }
     each(&kernel, count, |at| waiting(at).add(&kernel, kernel.window));
     // SAFETY: the lookup succeeded, and this CPU alone writes its queue.
@@ -343,6 +346,10 @@ impl Tables for Kernel {
         let at = (number & waiting::NUMBER) as usize;
         // SAFETY: as above; the index is masked.
         unsafe { (&raw mut (*queue).waiting[at]).write(waiting) };
+        if waiting.is_sought() {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*queue).sought).write(1) };
+        }
         // SAFETY: as above. There is room: a packet begins with less than enough of them.
         unsafe { state.write(number + 1) };
     }

@@ -103,12 +103,14 @@ impl House {
             return;
         }
         let mut waiting = self.waiting.take();
-        for one in &waiting {
-            one.fetch(&self);
+        for one in waiting.iter().filter(|one| one.is_sought()) {
+            one.fetch_bucket(&self);
         }
         for one in waiting.iter_mut().filter(|one| one.is_sought()) {
             *one = one.sought(&self, window);
-            one.fetch(&self);
+        }
+        for one in &waiting {
+            one.fetch_line(&self);
         }
         for one in waiting {
             one.add(&self, window);

@@ -364,7 +364,7 @@ fn check_law_of(house: &House, sides: Sides) {
         count(&house, &packet, packets, bytes, sides, window);
         // Most are not sampled, and their hosts looked for when additions are made.
         sparse(&house, || 7);
-        house.make_up(8, window);
+        house.make_up(16, window);
         let amount = (u64::from(packets), u64::from(bytes));
         sent = plus(sent, amount);
         if packet.padding != 0 {

@@ -21,7 +21,7 @@ const LONG_PATIENCE: Duration = Duration::from_millis(200);
 type Made = Result<(), KernelError>;
 
 /// What an operator is told when it does not work.
-const BEHIND: &str = "Up to eleven packets wait on a CPU to be added";
+const BEHIND: &str = "Up to nineteen packets wait on a CPU to be added";
 
 /// Which additions are made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,7 +1,7 @@
 //! Additions that wait in the kernel for others, and having them made where a CPU has gone quiet.
 //!
-//! A CPU makes its additions eight or so at a time ([`Waiting`](fastnetmon_common::table::Waiting)). When
-//! packets stop coming, up to eleven are left, and nobody on that CPU will make them: then the agent
+//! A CPU makes its additions sixteen or so at a time ([`Waiting`](fastnetmon_common::table::Waiting)). When
+//! packets stop coming, up to nineteen are left, and nobody on that CPU will make them: then the agent
 //! goes there and runs a program that does.
 //!
 //! **Invariant**: that program runs on the CPU whose additions they are, and with bottom halves

@@ -322,7 +322,7 @@ fn every_program_stays_far_below_what_the_verifier_can_walk() {
     let all = Frozen { sparse_every: 1024, decapsulate: true, gate, ..Frozen::of(shape) };
     let rules = "[[ignore]]\nsource = \"2001:db8::/32\"\ntarget_port = 53\n".repeat(64);
     // The stage for rules parses the frame itself, and walks each of them.
-    for (ignores, most) in [(Ignores::default(), 130_000), (ignores(&rules), 180_000)] {
+    for (ignores, most) in [(Ignores::default(), 150_000), (ignores(&rules), 200_000)] {
         for puts_off in [false, true] {
             let frozen = Frozen { puts_off, ..all };
             let (mut object, _parts, _rings) = kernel::load_ignoring(frozen, &ignores).unwrap();
