@@ -17,6 +17,7 @@ pub mod lab;
 pub mod object;
 pub mod process;
 pub mod setup;
+mod slim;
 mod system;
 pub mod toolchain;
 pub mod traffic;

@@ -14,14 +14,14 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    process,
+    process, slim,
     toolchain::{Places, Toolchain},
 };
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Builds `fastnetmon-ebpf` with these features and returns the path of the object. Each set of
-/// features has a folder of its own, so that going back and forth compiles nothing anew.
+/// Builds `fastnetmon-ebpf` with these features and returns the path of the object, which has BTF and no
+/// other debug information. Each set of features has a folder of its own, so that going back and forth compiles nothing anew.
 pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
     let places = Places::from_environment()?;
     let toolchain = Toolchain::find(&places).map_err(|lack| {
@@ -61,12 +61,16 @@ pub fn build(root: &Path, features: &[&str]) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("the kernel programs did not build with {toolchain}"))?;
 
     let object = target_dir.join(TARGET).join("release/fastnetmon");
-    if !object.is_file() {
-        bail!(
+    let whole = fs::read(&object).with_context(|| {
+        format!(
             "`{}` is missing after the build: fastnetmon-ebpf needs a [[bin]] named `fastnetmon`",
             object.display()
-        );
-    }
+        )
+    })?;
+    let slim = slim::without_debug_information(&whole)
+        .with_context(|| format!("`{}` is not what was to be built", object.display()))?;
+    let object = object.with_extension("o");
+    put(&object, &slim, 0o644)?;
     Ok(object)
 }
 
@@ -91,19 +95,26 @@ esac
 exec "$compiler" "$@"
 "#;
 
-/// Writes it where the build is, unless it is there. Whole or not at all: builds may run side by side.
+/// Writes it where the build is.
 fn wrapper(target_dir: &Path) -> anyhow::Result<PathBuf> {
     let wrapper = target_dir.join("compiler.sh");
-    if fs::read_to_string(&wrapper).is_ok_and(|text| text == WRAPPER) {
-        return Ok(wrapper);
-    }
-    let aside = target_dir.join(format!("compiler.{}.sh", std::process::id()));
-    let written = fs::create_dir_all(target_dir)
-        .and_then(|()| fs::write(&aside, WRAPPER))
-        .and_then(|()| fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)))
-        .and_then(|()| fs::rename(&aside, &wrapper));
-    written.with_context(|| format!("`{}` cannot be written", wrapper.display()))?;
+    fs::create_dir_all(target_dir)
+        .with_context(|| format!("`{}` cannot be made", target_dir.display()))?;
+    put(&wrapper, WRAPPER.as_bytes(), 0o755)?;
     Ok(wrapper)
+}
+
+/// Writes a file, unless it is there: it keeps its age then, and nothing is built again for it. Whole or
+/// not at all: builds may run side by side.
+fn put(file: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    if fs::read(file).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let aside = file.with_extension(format!("{}.aside", std::process::id()));
+    let written = fs::write(&aside, bytes)
+        .and_then(|()| fs::set_permissions(&aside, fs::Permissions::from_mode(mode)))
+        .and_then(|()| fs::rename(&aside, file));
+    written.with_context(|| format!("`{}` cannot be written", file.display()))
 }
 
 /// What the object is made from; a build script watches these.
