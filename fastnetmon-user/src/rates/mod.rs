@@ -155,6 +155,11 @@ impl RateFrame {
 /// machine take a little off each.
 const NEARLY: u32 = 95;
 
+/// The shortest reading that is as good as a window of this length.
+pub fn nearly(window: Duration) -> Duration {
+    window * NEARLY / 100
+}
+
 /// Makes rates out of readings.
 #[derive(Debug, Default)]
 pub struct RateTable {
@@ -199,7 +204,7 @@ impl RateTable {
     /// As good as the window. An average takes each reading as it is.
     fn nearly(&self) -> Duration {
         match self.pace {
-            Pace::Window(window) => window * NEARLY / 100,
+            Pace::Window(window) => nearly(window),
             Pace::Average(_) => Duration::ZERO,
         }
     }

@@ -6,6 +6,7 @@
 //! **Invariant**: nothing on this thread waits for an action, a client or a disk.
 
 mod acts;
+mod due;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -214,8 +215,7 @@ impl Tick {
                 let now = clock::now();
                 state.read(now);
                 pulse.beat(now);
-                // A reading that came late does not make the next ones crowd.
-                next_reading = (next_reading + state.tick.span).max(now + state.tick.span / 2);
+                next_reading = due::next(next_reading, now, state.tick.span);
             }
             // A reading takes its time: what came meanwhile belongs to a later moment.
             let now = clock::now();
