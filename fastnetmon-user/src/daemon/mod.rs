@@ -19,6 +19,7 @@ mod exports;
 mod hints;
 mod journal;
 mod logging;
+mod memory;
 mod origins;
 mod packets;
 mod people;
@@ -59,6 +60,7 @@ pub fn run(settings: &Settings, source: Source) -> Result<(), StartError> {
     let running = pipeline::start(settings, source)?;
     // Megabytes: the kernel's types were read and thrown away to load the programs.
     give_back();
+    memory::give_back_program();
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
     service::ready();
     running.wait()
