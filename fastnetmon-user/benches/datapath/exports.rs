@@ -100,7 +100,7 @@ async fn into_redis(seconds: u32, report: &mut Report) -> anyhow::Result<Told> {
     let pace = Pace::with_deadline(Duration::from_secs(5));
     let driven = drive(Redis::new(&settings), link, desk.subscribe(), pace, Arc::clone(&stands));
     let driven = tokio::spawn(driven);
-    let press = tokio::spawn(desk.run(rounds));
+    let press = tokio::task::spawn_blocking(move || desk.run(rounds));
     let mut gatherer = Gatherer::new(wants, Some(hand), vec![Arc::clone(&stands)]);
     let territory = territory()?;
     let gains = gains(&territory);

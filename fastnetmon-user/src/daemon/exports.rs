@@ -1,16 +1,20 @@
-//! The thread of the exports: made when somebody outside is to be told.
+//! The threads of the exports: made when somebody outside is to be told.
 //!
-//! **Invariant**: one thread, one runtime; nothing on it is waited for by the tick. What blocks
-//! runs beside it.
+//! **Invariant**: one thread with one runtime that never has much to do at a time, and one that makes
+//! the reports. Nothing on them is waited for by the tick, and both stand behind it where there are
+//! fewer CPUs than work. What blocks runs beside them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use rustix::process::{getpriority_process, setpriority_process};
 use tokio::runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::actions::PacketShelf;
 use crate::control::{Reply, Request, Status, Way};
@@ -19,7 +23,7 @@ use crate::daemon::tick::Wish;
 use crate::daemon::{Settings, StartError, clock, control};
 use crate::model::Direction;
 use crate::origins::Origins;
-use crate::reports::{Book, Desk, Gatherer, Health, Round, Told, Wants};
+use crate::reports::{Book, Desk, Gatherer, Health, Round, Wants};
 use crate::web;
 
 /// Rounds that wait for the thread.
@@ -27,6 +31,10 @@ const ROUNDS: usize = 2;
 
 /// Orders over HTTP that wait for the tick.
 const ASKS: usize = 16;
+
+/// Steps (`nice(2)`) that a thread here stands behind the one that started it: whoever asks is told
+/// after an attack was found, and before the next report is made.
+const STEPS: i32 = 5;
 
 /// How long what is on its way may take when the agent ends.
 pub(super) const FAREWELL: Duration = Duration::from_secs(3);
@@ -77,6 +85,7 @@ pub(super) struct Exports {
 impl Exports {
     /// Runs until the tick has ended, and a little longer.
     pub(super) fn run(self, wishes: &Sender<Wish>) {
+        stand_back();
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => {
@@ -96,13 +105,13 @@ impl Exports {
         let mut shown = JoinSet::new();
         if let Some(door) = web {
             let (asks, asked) = mpsc::channel(ASKS);
-            shown.spawn(keep(desk.told(), Arc::clone(&book)));
+            desk.keep(Arc::clone(&book));
             shown.spawn(carry(asked, wishes.clone()));
             let told = desk.told();
             let known = web::Known { book, configuration, packets, origins };
             shown.spawn(web::serve(door, told, known, asks, clock::now));
         }
-        desk.run(rounds).await;
+        print(desk, rounds).await;
         // Who adds up sees its queue closed and sends what is left; who only shows is ended.
         let _late =
             tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} })
@@ -110,13 +119,27 @@ impl Exports {
     }
 }
 
-/// Puts every report into the book.
-async fn keep(mut told: Told, book: Arc<Book>) {
-    while told.latest.changed().await.is_ok() {
-        let report = told.latest.borrow_and_update().clone();
-        if let Some(report) = report {
-            book.take(&report);
-        }
+/// Makes reports on a thread of its own until there are no more rounds: of 65,536 hosts one takes
+/// longer than an answer may.
+async fn print(desk: Desk, rounds: mpsc::Receiver<Round>) {
+    let (last, ended) = oneshot::channel::<Infallible>();
+    let press = thread::Builder::new().name("press".to_owned()).spawn(move || {
+        let _last = last;
+        stand_back();
+        desk.run(rounds);
+    });
+    match press {
+        // It never speaks: the channel closes when the thread ends, however that comes.
+        Ok(_press) => drop(ended.await),
+        Err(error) => error!(%error, "No reports can be made."),
+    }
+}
+
+/// Leaves the CPU to others first: the calling thread, and those it will start.
+fn stand_back() {
+    let asked = getpriority_process(None).and_then(|nice| setpriority_process(None, nice + STEPS));
+    if let Err(error) = asked {
+        debug!(%error, "A thread of the exports stands beside those that find attacks.");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::reports::{History, Meters, Report};
+use crate::reports::{History, Meters, Report, history};
 
 /// What is read by the API, the page and the console.
 #[derive(Debug, Default)]
@@ -19,10 +19,11 @@ struct Pages {
 }
 
 impl Book {
-    /// Puts a report down.
+    /// Puts a report down. The loudest are looked for before anybody could be waiting.
     pub fn take(&self, report: &Arc<Report>) {
+        let loudest = report.loudest(1, history::HOSTS);
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.history.take(report);
+        pages.history.take(report, &loudest);
         pages.meters.take(report);
         pages.latest = Some(Arc::clone(report));
     }

@@ -1,17 +1,23 @@
 //! Where reports are handed out.
 //!
 //! **Invariant**: who only shows gets the latest; who adds up gets every one, by a queue that is
-//! short since they only write down what they want. Nobody is waited for.
+//! short since they only write down what they want. Nobody is waited for but, for a moment, those
+//! who still read the report before: letting it go takes time, and is done here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::reports::{Press, Report, Round, Wants};
+use crate::reports::{Book, Press, Report, Round, Wants};
 
 /// Reports that wait for one who adds up.
 const QUEUE: usize = 8;
+
+/// How often it is looked whether the report before is still read, and for how long each time.
+const LOOKS: u32 = 40;
+const BREATH: Duration = Duration::from_millis(5);
 
 /// What the tasks on the thread of the exports are given.
 #[derive(Clone, Debug)]
@@ -37,12 +43,18 @@ pub struct Desk {
     latest: watch::Sender<Option<Arc<Report>>>,
     adders: Vec<(mpsc::Sender<Arc<Report>>, Arc<AtomicU64>)>,
     wants: Arc<Wants>,
+    book: Option<Arc<Book>>,
 }
 
 impl Desk {
     /// Makes reports as detailed as `wants` says.
     pub fn new(wants: Arc<Wants>) -> Self {
-        Self { latest: watch::Sender::new(None), adders: Vec::new(), wants }
+        Self { latest: watch::Sender::new(None), adders: Vec::new(), wants, book: None }
+    }
+
+    /// Puts every report into a book, before it is handed out.
+    pub fn keep(&mut self, book: Arc<Book>) {
+        self.book = Some(book);
     }
 
     /// For those who show.
@@ -58,17 +70,35 @@ impl Desk {
         Subscription { reports, missed }
     }
 
-    /// Makes and hands out a report for each round, until there are no more.
-    pub async fn run(self, mut rounds: mpsc::Receiver<Round>) {
+    /// Makes and hands out a report for each round, until there are no more. Takes a thread for
+    /// itself: of 65,536 hosts, each step here is several milliseconds.
+    pub fn run(self, mut rounds: mpsc::Receiver<Round>) {
         let mut press = Press::default();
-        while let Some(round) = rounds.recv().await {
+        while let Some(round) = rounds.blocking_recv() {
             let report = Arc::new(press.print(round, self.wants.most()));
+            if let Some(book) = &self.book {
+                book.take(&report);
+            }
             for (adder, missed) in &self.adders {
                 if adder.try_send(Arc::clone(&report)).is_err() {
                     missed.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            self.latest.send_replace(Some(report));
+            if let Some(before) = self.latest.send_replace(Some(report)) {
+                let_go(before);
+            }
         }
     }
+}
+
+/// Lets a report go, last of all who have it: whoever is the last to do it frees a line a host.
+fn let_go(report: Arc<Report>) {
+    for _ in 0..LOOKS {
+        if Arc::strong_count(&report) == 1 {
+            break;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a breath between two looks")]
+        std::thread::sleep(BREATH);
+    }
+    drop(report);
 }

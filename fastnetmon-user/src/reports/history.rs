@@ -72,8 +72,8 @@ pub struct History {
 }
 
 impl History {
-    /// Takes what a report tells.
-    pub fn take(&mut self, report: &Report) {
+    /// Takes what a report tells, of hosts that of its loudest: at most [`HOSTS`].
+    pub fn take(&mut self, report: &Report, loudest: &[&HostLoad]) {
         let unix = report.unix.as_secs();
         let point = |incoming: Tally, outgoing: Tally| point(unix, report.span, incoming, outgoing);
         let gained = report.gained;
@@ -89,20 +89,20 @@ impl History {
                 series.push(point(incoming, outgoing), Depth::Hour);
             }
         }
-        self.take_hosts(report, unix);
+        self.take_hosts(report, loudest, unix);
         self.hosts.retain(|_, series| !series.is_over(unix));
         self.networks.retain(|prefix, series| {
             !series.is_silent() || report.networks.iter().any(|load| load.prefix == *prefix)
         });
     }
 
-    fn take_hosts(&mut self, report: &Report, unix: u64) {
+    fn take_hosts(&mut self, report: &Report, loudest: &[&HostLoad], unix: u64) {
         let point = |host: &HostLoad| {
             let [incoming, outgoing] = Direction::BOTH.map(|direction| host.total(direction));
             point(unix, report.span, incoming, outgoing)
         };
         let mut others = Vec::new();
-        for host in report.loudest(1, HOSTS) {
+        for &host in loudest {
             match self.hosts.get_mut(&host.address) {
                 Some(series) => series.push(point(host), Depth::FiveMinutes),
                 None => others.push(host),
@@ -268,11 +268,15 @@ mod tests {
         }
     }
 
+    fn take(history: &mut History, report: &Report) {
+        history.take(report, &report.loudest(1, HOSTS));
+    }
+
     #[test]
     fn an_hour_is_kept_fine_at_its_end_and_coarse_before() {
         let mut history = History::default();
         for second in 0..4000 {
-            history.take(&report(second, &[(7, second)]));
+            take(&mut history, &report(second, &[(7, second)]));
         }
         let points: Vec<Point> = history.totals().points().collect();
         let first = points.first().unwrap();
@@ -292,14 +296,14 @@ mod tests {
     fn hosts_are_bounded_and_those_that_went_quiet_make_room() {
         let mut history = History::default();
         let many: Vec<(u16, u64)> = (0..3000).map(|host| (host, 10 + u64::from(host))).collect();
-        history.take(&report(0, &many));
+        take(&mut history, &report(0, &many));
         assert_eq!(history.hosts.len(), HOSTS);
         assert!(history.host([192, 0, 11, 183].into()).is_some(), "the loudest is there");
         assert!(history.host([192, 0, 0, 0].into()).is_none());
-        history.take(&report(1, &[(1, 5)]));
+        take(&mut history, &report(1, &[(1, 5)]));
         assert_eq!(history.hosts.len(), HOSTS);
         assert!(history.host([192, 0, 0, 1].into()).is_some());
-        history.take(&report(400, &[(2, 5)]));
+        take(&mut history, &report(400, &[(2, 5)]));
         assert_eq!(history.hosts.len(), 1);
         assert!(history.network(Prefix::parse_masked("192.0.0.0/16").unwrap().0).is_some());
     }

@@ -50,7 +50,7 @@ pub(super) fn report() -> Report {
         },
         families: Families { v4, v6 },
         networks: Arc::from([network("192.0.2.0/24", v4), network("2001:db8::/32", v6)]),
-        hosts: Arc::from([
+        hosts: vec![
             host(
                 "192.0.2.7",
                 0,
@@ -58,7 +58,7 @@ pub(super) fn report() -> Report {
                 gain(Direction::Outgoing, &outgoing),
             ),
             host("2001:db8::9", 1, gain(Direction::Incoming, &six), None),
-        ]),
+        ],
         moved: 2,
         events: Arc::from([
             event(1, Verdict::Ban(ban.clone())),

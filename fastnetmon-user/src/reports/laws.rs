@@ -301,7 +301,7 @@ fn report(hosts: u32) -> Report {
     Report {
         unix: Duration::from_secs(1_700_000_000),
         span: Duration::from_secs(1),
-        hosts: hosts.into(),
+        hosts,
         networks: Arc::from([network]),
         ..Report::default()
     }

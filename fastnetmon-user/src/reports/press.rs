@@ -1,6 +1,6 @@
 //! A round becomes a report: lines get their names, hosts are added up by network and family.
 //!
-//! **Invariant**: pure, and on the thread of the exports. One pass over the hosts that moved; hosts
+//! **Invariant**: pure, and on a thread of its own. One pass over the hosts that moved; hosts
 //! are put down only as far as they are wanted, and the gains are let go before anybody is told.
 
 use std::cmp::Reverse;
@@ -46,10 +46,10 @@ impl Press {
             gained,
             families: shares(families, gained),
             networks: networks.into(),
-            hosts: hosts.into(),
+            hosts,
             moved,
             untold: round.untold,
-            banned: round.banned.into(),
+            banned: round.banned,
             events: round.events,
             deeds: round.deeds.into(),
             health: round.health,
@@ -99,6 +99,10 @@ fn add_up(gains: &[Gain], names: &Names, interest: Interest) -> Sums {
     };
     let outgoing_from = gains.partition_point(|gain| gain.direction == Direction::Incoming);
     let (incoming, outgoing) = gains.split_at(outgoing_from);
+    if interest == Interest::AllHosts {
+        // Most of those that move do it both ways.
+        sums.hosts.reserve_exact(incoming.len().max(outgoing.len()));
+    }
     let (mut incoming, mut outgoing) = (incoming.iter().peekable(), outgoing.iter().peekable());
     let mut finder = Finder::default();
     loop {

@@ -36,13 +36,13 @@ pub struct Report {
     pub networks: Arc<[NetworkLoad]>,
     /// Hosts that moved, as far as somebody wants them: all in the order of their lines, or the
     /// loudest, these first.
-    pub hosts: Arc<[HostLoad]>,
+    pub hosts: Vec<HostLoad>,
     /// How many hosts moved, wanted or not.
     pub moved: usize,
     /// Lines whose hosts are not told of, since the exports were too busy to take them.
     pub untold: u64,
     /// Bans that stand, by address.
-    pub banned: Arc<[Ban]>,
+    pub banned: Vec<Ban>,
     /// The last thousand events, oldest first.
     pub events: Arc<[Arc<Event>]>,
     /// What actions did since the last report.

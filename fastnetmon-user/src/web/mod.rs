@@ -78,6 +78,8 @@ struct Office {
     origins: Origins,
     /// Hosts in the orders that were asked for.
     ranks: ranks::Ranks,
+    /// What readers of the stream are told.
+    bulletin: stream::Bulletin,
     /// Asks what time it is.
     now: fn() -> Moment,
 }
@@ -121,6 +123,7 @@ pub async fn serve(
         packets,
         origins,
         ranks: ranks::Ranks::default(),
+        bulletin: stream::Bulletin::default(),
         now,
     });
     server::run(listener, connections, api::router(office)).await;

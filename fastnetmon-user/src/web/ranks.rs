@@ -1,10 +1,13 @@
 //! Hosts in order, once a report: who asks next finds them in order; and networks.
 //!
 //! **Invariant**: an order is that of the report it is asked with, never of the one before. What is
-//! kept is one line a host and order, and only of orders that somebody asked for.
+//! kept is one line a host and order, and only of orders that somebody asked for. No question sorts
+//! all hosts: pages are put in order as they are asked for.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Direction, Prefix, Tally};
@@ -19,6 +22,8 @@ pub(super) struct Ranks(Mutex<Kept>);
 struct Kept {
     report: u64,
     orders: Vec<((Direction, Sort), Order)>,
+    /// Room of orders of the report before: the next ones are as long.
+    spare: Vec<Vec<Line>>,
 }
 
 /// Some hosts or networks of a report: how many match, and those that were asked for by their place in it.
@@ -28,18 +33,18 @@ pub(super) struct Found {
     pub(super) places: Vec<usize>,
 }
 
-/// A host's loudness, its address and its place in the report; the first in order as far as `sorted`
-/// says.
+/// Hosts in parts of [`PART`] lines; those that are `sorted` are as if all were.
 #[derive(Debug, Default)]
 struct Order {
     lines: Vec<Line>,
-    sorted: usize,
+    sorted: BTreeSet<usize>,
 }
 
-type Line = (Reverse<u64>, IpAddr, usize);
+/// A host's loudness, its address and its place in the report.
+type Line = (Reverse<u64>, IpAddr, u32);
 
-/// Lines that are put in order when fewer are asked for.
-const AT_LEAST: usize = 1024;
+/// Lines that are put in order together.
+const PART: usize = 1024;
 
 impl Ranks {
     /// The hosts from `offset` on, at most `limit` of them.
@@ -64,55 +69,81 @@ impl Kept {
         (offset, limit): (usize, usize),
     ) -> Found {
         if self.report != report.number {
-            *self = Self { report: report.number, orders: Vec::new() };
+            self.report = report.number;
+            self.spare = self.orders.drain(..).map(|(_, order)| order.lines).collect();
         }
         let at = self.orders.iter().position(|(order, _)| *order == by).unwrap_or_else(|| {
-            self.orders.push((by, Order::of(&report.hosts, by)));
+            let room = self.spare.pop().unwrap_or_default();
+            self.orders.push((by, Order::of(&report.hosts, by, room)));
             self.orders.len() - 1
         });
         let Some((_, order)) = self.orders.get_mut(at) else {
             return Found { matching: 0, places: Vec::new() };
         };
-        let end = offset.saturating_add(limit);
+        let range = offset..offset.saturating_add(limit);
         match within {
-            None => {
-                order.sort(end);
-                Found { matching: report.moved, places: places(&order.lines, offset, limit) }
-            }
+            None => Found { matching: report.moved, places: order.places(range) },
             Some(prefix) => {
                 let lines = order.lines.iter().filter(|(_, address, _)| prefix.contains(*address));
-                let mut some = Order { lines: lines.copied().collect(), sorted: 0 };
-                some.sort(end);
-                Found { matching: some.lines.len(), places: places(&some.lines, offset, limit) }
+                let mut some = Order::from(lines.copied().collect::<Vec<_>>());
+                Found { matching: some.lines.len(), places: some.places(range) }
             }
         }
     }
 }
 
 impl Order {
-    fn of(hosts: &[HostLoad], (direction, sort): (Direction, Sort)) -> Self {
-        let line = |(place, host): (usize, &HostLoad)| {
+    /// All hosts, in the room of an order that is not needed any more.
+    fn of(
+        hosts: &[HostLoad],
+        (direction, sort): (Direction, Sort),
+        mut lines: Vec<Line>,
+    ) -> Self {
+        lines.clear();
+        let line = |(place, host): (u32, &HostLoad)| {
             (Reverse(loudness(host.total(direction), sort)), host.address, place)
         };
-        Self { lines: hosts.iter().enumerate().map(line).collect(), sorted: 0 }
+        lines.extend((0..).zip(hosts).map(line));
+        Self::from(lines)
     }
 
-    /// Puts so many of the first in order, if they are not.
-    fn sort(&mut self, end: usize) {
-        let end = end.max(AT_LEAST);
-        if self.sorted >= end.min(self.lines.len()) {
+    /// The places of these, in order.
+    fn places(&mut self, range: Range<usize>) -> Vec<usize> {
+        let range = range.start.min(self.lines.len())..range.end.min(self.lines.len());
+        for part in range.start / PART..range.end.div_ceil(PART) {
+            self.sort(part);
+        }
+        let lines = self.lines.get(range).unwrap_or_default();
+        lines.iter().map(|&(_, _, place)| place as usize).collect()
+    }
+
+    /// Puts a part in order, if it is not: of all hosts, its own between those before and after it.
+    fn sort(&mut self, part: usize) {
+        if !self.sorted.insert(part) {
             return;
         }
-        if end < self.lines.len() && self.sorted == 0 {
-            self.lines.select_nth_unstable(end);
-            if let Some(first) = self.lines.get_mut(..end) {
-                first.sort_unstable();
-            }
-            self.sorted = end;
-        } else {
-            self.lines.sort_unstable();
-            self.sorted = self.lines.len();
+        // What lies beyond a sorted part stays beyond it.
+        let from = self.sorted.range(..part).next_back().map_or(0, |before| (before + 1) * PART);
+        let to = self.sorted.range(part + 1..).next().map_or(usize::MAX, |after| after * PART);
+        let to = to.min(self.lines.len());
+        let Some(lines) = self.lines.get_mut(from..to) else { return };
+        let mut own = lines;
+        let before = part * PART - from;
+        if before > 0 && before < own.len() {
+            own.select_nth_unstable(before);
+            own = own.split_at_mut(before).1;
         }
+        if PART < own.len() {
+            own.select_nth_unstable(PART);
+            own = own.split_at_mut(PART).0;
+        }
+        own.sort_unstable();
+    }
+}
+
+impl From<Vec<Line>> for Order {
+    fn from(lines: Vec<Line>) -> Self {
+        Self { lines, sorted: BTreeSet::new() }
     }
 }
 
@@ -127,14 +158,14 @@ pub(super) fn networks(
     let lies_in = |outer: Prefix, inner: Prefix| {
         outer.len() <= inner.len() && outer.contains(inner.address())
     };
-    let loads = report.networks.iter().enumerate();
+    let loads = (0..).zip(report.networks.iter());
     let matching = loads.filter(|(_, load)| within.is_none_or(|outer| lies_in(outer, load.prefix)));
-    let line = |(place, load): (usize, &NetworkLoad)| {
+    let line = |(place, load): (u32, &NetworkLoad)| {
         (Reverse(loudness(load.gained.of(by.0).total(), by.1)), load.prefix.address(), place)
     };
-    let mut order = Order { lines: matching.map(line).collect(), sorted: 0 };
-    order.sort(offset.saturating_add(limit));
-    Found { matching: order.lines.len(), places: places(&order.lines, offset, limit) }
+    let mut order = Order::from(matching.map(line).collect::<Vec<_>>());
+    let places = order.places(offset..offset.saturating_add(limit));
+    Found { matching: order.lines.len(), places }
 }
 
 /// What goes before the address in this order.
@@ -144,10 +175,6 @@ const fn loudness(total: Tally, sort: Sort) -> u64 {
         Sort::Packets => total.packets,
         Sort::Bytes => total.bytes,
     }
-}
-
-fn places(lines: &[Line], offset: usize, limit: usize) -> Vec<usize> {
-    lines.iter().skip(offset).take(limit).map(|(_, _, place)| *place).collect()
 }
 
 #[cfg(test)]
@@ -178,11 +205,11 @@ mod tests {
         within: Option<Prefix>,
         (offset, limit): (usize, usize),
     ) -> Found {
-        let order = Order::of(&report.hosts, (direction, sort));
-        let mut lines = order.lines;
+        let mut lines = Order::of(&report.hosts, (direction, sort), Vec::new()).lines;
         lines.retain(|(_, address, _)| within.is_none_or(|prefix| prefix.contains(*address)));
         lines.sort();
-        Found { matching: lines.len(), places: places(&lines, offset, limit) }
+        let places = lines.iter().skip(offset).take(limit).map(|&(_, _, place)| place as usize);
+        Found { matching: lines.len(), places: places.collect() }
     }
 
     #[test]
@@ -191,7 +218,18 @@ mod tests {
         let part = Prefix::parse_masked("10.0.4.0/22").unwrap().0;
         for (number, hosts) in [(1, 5000), (2, 5000), (3, 700), (4, 0)] {
             let report = report(number, hosts);
-            for range in [(0, 20), (1000, 100), (0, 20), (4990, 50), (2000, 5), (6000, 9), (0, 0)] {
+            for range in [
+                (0, 20),
+                (1000, 100),
+                (0, 20),
+                (4990, 50),
+                (2000, 5),
+                (2040, 1100),
+                (6000, 9),
+                (3071, 1),
+                (0, 0),
+                (0, 5000),
+            ] {
                 for by in [
                     (Direction::Incoming, Sort::Packets),
                     (Direction::Incoming, Sort::Bytes),

@@ -1,9 +1,10 @@
 //! `/api/v1/stream`: reports and events as they come (server-sent events, WHATWG HTML § 9.2).
 //!
-//! **Invariant**: a slow reader misses totals, never events: those are asked for by number.
+//! **Invariant**: a slow reader misses totals, never events: those are asked for by number. What a
+//! report tells is made once, however many read.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,7 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{Stream, unfold};
 use tokio::sync::watch;
 
-use crate::reports::Report;
+use crate::reports::{self, Report};
 use crate::web::Office;
 use crate::web::words::{Happening, Packets, Totals};
 
@@ -30,11 +31,58 @@ pub(super) async fn stream(
         report.events.last().map(|event| event.number)
     };
     let last = known.or_else(newest).unwrap_or(0);
-    let reader = Reader { reports: office.told.latest.clone(), last, waiting: Vec::new() };
+    let reports = office.told.latest.clone();
+    let reader = Reader { office, reports, last, waiting: Vec::new() };
     Sse::new(unfold(reader, next)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
+/// What the latest report tells, for all who read the stream.
+#[derive(Debug, Default)]
+pub(super) struct Bulletin(Mutex<Arc<Text>>);
+
+/// The same, once it is made.
+#[derive(Debug, Default)]
+struct Text {
+    report: u64,
+    totals: Event,
+    /// The last event that an earlier one told.
+    after: u64,
+    events: Vec<(u64, Event)>,
+}
+
+impl Bulletin {
+    /// Of this report, which is none before the latest.
+    fn of(&self, report: &Report) -> Arc<Text> {
+        let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.report != report.number {
+            let after = text.events.last().map_or(text.after, |&(number, _)| number);
+            *text = Arc::new(Text::of(report, after));
+        }
+        Arc::clone(&text)
+    }
+}
+
+impl Text {
+    fn of(report: &Report, after: u64) -> Self {
+        Self {
+            report: report.number,
+            totals: json(Event::default().event("totals"), &Totals::of(report)),
+            after,
+            events: report
+                .events_after(after)
+                .map(|event| (event.number, happening(event)))
+                .collect(),
+        }
+    }
+}
+
+fn happening(event: &reports::Event) -> Event {
+    let told = Event::default().event("event").id(event.number.to_string());
+    json(told, &Happening::of(event, Packets::Hidden))
+}
+
 struct Reader {
+    office: Arc<Office>,
     reports: watch::Receiver<Option<Arc<Report>>>,
     /// The last event that was told.
     last: u64,
@@ -57,14 +105,14 @@ async fn next(mut reader: Reader) -> Option<(Result<Event, Infallible>, Reader)>
 
 impl Reader {
     fn put_down(&mut self, report: &Report) {
-        let mut events = vec![json(Event::default().event("totals"), &Totals::of(report))];
-        for event in report.events_after(self.last) {
-            self.last = event.number;
-            let told = Event::default().event("event").id(event.number.to_string());
-            events.push(json(told, &Happening::of(event, Packets::Hidden)));
-        }
-        events.reverse();
-        self.waiting = events;
+        let text = self.office.bulletin.of(report);
+        let missed = report.events_after(self.last).take_while(|event| event.number <= text.after);
+        let missed = missed.map(|event| happening(event));
+        let new = text.events.iter().filter(|(number, _)| *number > self.last);
+        let new = new.map(|(_, event)| event.clone());
+        self.waiting = [text.totals.clone()].into_iter().chain(missed).chain(new).collect();
+        self.waiting.reverse();
+        self.last = report.events.last().map_or(self.last, |event| event.number.max(self.last));
     }
 }
 

@@ -40,7 +40,7 @@ impl Increments {
     pub(super) fn take(&mut self, report: &Report) {
         self.keep();
         self.fresh.reserve(report.hosts.len());
-        for host in &*report.hosts {
+        for host in &report.hosts {
             self.fresh.push((host.address, Direction::BOTH.map(|way| host.total(way))));
         }
         // A second of more hosts than there are places is sent all the same, if it is sent at once.
@@ -96,8 +96,6 @@ impl Increments {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::counters::Gain;
     use crate::model::{Class, Counts, HostId};
@@ -113,7 +111,7 @@ mod tests {
                 HostLoad::new([192, 0, 2, last].into(), 0, Some(gain), None)
             })
             .collect();
-        Report { hosts: Arc::from(hosts), ..Report::default() }
+        Report { hosts, ..Report::default() }
     }
 
     fn out(increments: &mut Increments, count: usize) -> Vec<(u8, u64)> {
