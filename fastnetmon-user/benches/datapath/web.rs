@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::io::Errno;
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use serde_json::Value;
 use xtask::lab::Lab;
 
@@ -239,8 +239,8 @@ fn streams(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result
     let agent = Agent::start_with(&lab, "192.0.2.0/24\n", latency::THRESHOLD, "xdp", WEB)?;
     prefer(agent.pid())?;
     let (mut alone, mut beside, mut told) = (Vec::new(), Vec::new(), 0);
-    for run in 1..=effort.of(10, 2) {
-        for has_readers in [false, true] {
+    for run in 1..=effort.of(24, 2) {
+        for has_readers in [run % 2 == 0, run % 2 != 0] {
             let number = 2 * run + u32::from(has_readers);
             let victim = Ipv4Addr::new(192, 0, 2, u8::try_from(number)?);
             // Never the same place between two readings.
@@ -307,11 +307,13 @@ fn reading<T>(lab: &Lab, work: impl FnOnce() -> T) -> anyhow::Result<(T, u64)> {
     Ok((done, told.into_inner()))
 }
 
-/// Lets the threads of a process go before whatever else this machine does.
+/// Lets the threads of a process go before whatever else this machine does, and leaves them the order
+/// they have among themselves.
 fn prefer(pid: u32) -> anyhow::Result<()> {
     for task in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))? {
         let thread = task?.file_name().to_string_lossy().parse()?;
-        match setpriority_process(Pid::from_raw(thread), -20) {
+        let thread = Pid::from_raw(thread);
+        match getpriority_process(thread).and_then(|nice| setpriority_process(thread, nice - 20)) {
             // One that has ended meanwhile is in nobody's way.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(error).context("cannot go before others"),

@@ -1,8 +1,10 @@
-//! Speeds by the incumbent's parts, and numbers as text, for all encoders.
+//! Speeds by the incumbent's parts, numbers and addresses as text, for all encoders.
 //!
 //! **Invariant**: pure and without allocation but for the text itself: an encoder writes a million
 //! lines a second.
 
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Class, Counts, Direction, PerSecond, Tally};
@@ -47,6 +49,93 @@ impl Speeds {
     /// Of a network or a family, incoming and outgoing.
     pub(super) fn of_gained(gained: &Gained, span: Duration) -> [Self; 2] {
         Direction::BOTH.map(|way| Self::of(gained.of(way), gained.dropped(way), span))
+    }
+}
+
+/// How the two numbers of a speed are written, with whatever stands around their names. Nearly all
+/// parts of nearly all hosts are nothing, so nothing is one word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    pub(super) packets: &'static str,
+    pub(super) bits: &'static str,
+    pub(super) nothing: &'static str,
+}
+
+impl Pair {
+    fn write(&self, out: &mut Vec<u8>, speed: PerSecond) {
+        if speed == PerSecond::default() {
+            out.extend_from_slice(self.nothing.as_bytes());
+            return;
+        }
+        out.extend_from_slice(self.packets.as_bytes());
+        number(out, speed.pps);
+        out.extend_from_slice(self.bits.as_bytes());
+        number(out, speed.bits());
+    }
+}
+
+/// About how many bytes all numbers of a host take with its name: room that is there beforehand is not
+/// copied about. What is not used costs nothing.
+pub(super) const LINE: usize = 768;
+
+/// The numbers of a host or a network: by direction, the whole and then the parts.
+pub(super) type Pairs = [[Pair; PARTS.len() + 1]; 2];
+
+/// The incumbent's names for them, each between an opening and a closing.
+macro_rules! pairs {
+    ($open:literal, $close:literal) => {
+        [pairs!($open, $close, "_incoming"), pairs!($open, $close, "_outgoing")]
+    };
+    ($open:literal, $close:literal, $way:literal) => {
+        [
+            pairs!($open, $close, $way, ""),
+            pairs!($open, $close, $way, "dropped_"),
+            pairs!($open, $close, $way, "fragmented_"),
+            pairs!($open, $close, $way, "tcp_"),
+            pairs!($open, $close, $way, "tcp_syn_"),
+            pairs!($open, $close, $way, "udp_"),
+            pairs!($open, $close, $way, "icmp_"),
+        ]
+    };
+    ($open:literal, $close:literal, $way:literal, $part:literal) => {
+        $crate::reports::parts::Pair {
+            packets: concat!($open, $part, "packets", $way, $close),
+            bits: concat!($open, $part, "bits", $way, $close),
+            nothing: concat!(
+                concat!($open, $part, "packets", $way, $close, "0"),
+                concat!($open, $part, "bits", $way, $close, "0"),
+            ),
+        }
+    };
+}
+pub(super) use pairs;
+
+/// The numbers of a host or a network.
+pub(super) fn both_ways(out: &mut Vec<u8>, pairs: &Pairs, speeds: &[Speeds; 2]) {
+    for (pairs, speeds) in pairs.iter().zip(speeds) {
+        let [whole, parts @ ..] = pairs;
+        whole.write(out, speeds.whole);
+        for (pair, speed) in parts.iter().zip(speeds.parts) {
+            pair.write(out, speed);
+        }
+    }
+}
+
+/// An address as everywhere.
+pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, others @ ..] = address.octets();
+            number(out, first.into());
+            for octet in others {
+                out.push(b'.');
+                number(out, octet.into());
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to a vector cannot fail.
+            let _infallible = write!(out, "{address}");
+        }
     }
 }
 

@@ -172,18 +172,21 @@ impl Report {
     /// The loudest hosts with at least `min_pps` in one direction, at most `count`, the loudest
     /// first.
     pub fn loudest(&self, min_pps: u64, count: usize) -> Vec<&HostLoad> {
-        let loud = |host: &&HostLoad| self.per_second(host.peak()).pps >= min_pps;
-        let mut hosts: Vec<&HostLoad> = self.hosts.iter().filter(loud).collect();
-        let key = |host: &&HostLoad| (Reverse(host.peak().packets), host.address);
         if count == 0 {
             return Vec::new();
         }
-        if hosts.len() > count {
-            hosts.select_nth_unstable_by_key(count - 1, key);
-            hosts.truncate(count);
+        // What they are ordered by is worked out once for each.
+        let loud = |host: &&HostLoad| self.per_second(host.peak()).pps >= min_pps;
+        let loud = self.hosts.iter().filter(loud);
+        let mut lines: Vec<(Reverse<u64>, IpAddr, &HostLoad)> =
+            loud.map(|host| (Reverse(host.peak().packets), host.address, host)).collect();
+        let key = |line: &(Reverse<u64>, IpAddr, _)| (line.0, line.1);
+        if lines.len() > count {
+            lines.select_nth_unstable_by_key(count - 1, key);
+            lines.truncate(count);
         }
-        hosts.sort_unstable_by_key(key);
-        hosts
+        lines.sort_unstable_by_key(key);
+        lines.into_iter().map(|(_, _, host)| host).collect()
     }
 
     /// Events after this number, oldest first.

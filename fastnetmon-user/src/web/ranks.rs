@@ -94,11 +94,7 @@ impl Kept {
 
 impl Order {
     /// All hosts, in the room of an order that is not needed any more.
-    fn of(
-        hosts: &[HostLoad],
-        (direction, sort): (Direction, Sort),
-        mut lines: Vec<Line>,
-    ) -> Self {
+    fn of(hosts: &[HostLoad], (direction, sort): (Direction, Sort), mut lines: Vec<Line>) -> Self {
         lines.clear();
         let line = |(place, host): (u32, &HostLoad)| {
             (Reverse(loudness(host.total(direction), sort)), host.address, place)

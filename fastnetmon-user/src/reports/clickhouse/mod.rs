@@ -20,8 +20,9 @@ pub use self::settings::{Database, Settings};
 pub use self::tables::{Spread, statements};
 use crate::model::{Tally, plain_words};
 use crate::reports::http::{Access, Http, HttpError, Reply, TOLD};
-use crate::reports::influxdb::FIELDS;
-use crate::reports::parts::{Cadence, PARTS, Speeds, number, words};
+use crate::reports::parts::{
+    Cadence, LINE, PARTS, Pairs, Speeds, address, both_ways, number, pairs, words,
+};
 use crate::reports::queue::Queue;
 use crate::reports::{Backlog, Batch, Carrier, Event, ExportError, Exporter, Report, What};
 use crate::verdicts::{Ban, Cause, Verdict};
@@ -62,7 +63,7 @@ impl ClickHouse {
     /// Puts a report's rows down, by table.
     pub fn encode(&mut self, report: &Report) {
         let Self { agent, rows, .. } = self;
-        let mut rows = Rows { tables: rows, agent, unix_secs: report.unix.as_secs() };
+        let mut rows = Rows::new(rows, agent, report.unix);
         rows.totals(report);
         rows.system(report);
         for network in &*report.networks {
@@ -71,15 +72,21 @@ impl ClickHouse {
                 IpAddr::V6(_) => "network_metrics_ipv6",
             };
             let speeds = Speeds::of_gained(&network.gained, report.span);
-            rows.both_ways(table, ("network", &network.prefix.to_string()), &speeds);
+            let prefix = network.prefix.to_string();
+            rows.both_ways(table, "network", |out| words(out, &[&prefix]), &speeds);
         }
-        for host in report.loudest(self.min_pps, self.top_hosts) {
-            let table = match host.address {
-                IpAddr::V4(_) => "host_metrics",
-                IpAddr::V6(_) => "host_metrics_ipv6",
-            };
+        let hosts = report.loudest(self.min_pps, self.top_hosts);
+        let [of_v4, of_v6] = HOSTS;
+        let fours = hosts.iter().filter(|host| host.address.is_ipv4()).count();
+        for (table, count) in [(of_v4, fours), (of_v6, hosts.len() - fours)] {
+            if count > 0 {
+                table_of(rows.tables, table).bytes.reserve(LINE.saturating_mul(count));
+            }
+        }
+        for host in hosts {
+            let table = if host.address.is_ipv4() { of_v4 } else { of_v6 };
             let speeds = Speeds::of_host(host, report.span);
-            rows.both_ways(table, ("host", &host.address.to_string()), &speeds);
+            rows.both_ways(table, "host", |out| address(out, host.address), &speeds);
         }
     }
 
@@ -87,7 +94,7 @@ impl ClickHouse {
         let mut any = false;
         for event in report.events_after(self.last_event) {
             let Self { agent, rows, .. } = self;
-            let mut rows = Rows { tables: rows, agent, unix_secs: event.unix.as_secs() };
+            let mut rows = Rows::new(rows, agent, event.unix);
             any |= rows.event(event);
         }
         self.last_event = report.events.last().map_or(self.last_event, |event| event.number);
@@ -141,37 +148,47 @@ impl Exporter for ClickHouse {
 /// Rows in the making.
 struct Rows<'a> {
     tables: &'a mut BTreeMap<&'static str, Batch>,
-    agent: &'a [u8],
-    unix_secs: u64,
+    /// How each row begins and ends.
+    begin: Vec<u8>,
+    end: Vec<u8>,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Of this agent, at this time since 1970.
+    fn new(tables: &'a mut BTreeMap<&'static str, Batch>, agent: &[u8], unix: Duration) -> Self {
+        let mut begin = b"{\"metricDateTime\":".to_vec();
+        number(&mut begin, unix.as_secs());
+        words(&mut begin, &[",\"agent\":"]);
+        begin.extend_from_slice(agent);
+        let mut end = Vec::new();
+        field(&mut end, &["schema_version"], tables::SCHEMA.into());
+        words(&mut end, &["}\n"]);
+        Self { tables, begin, end }
+    }
+
     /// Begins a row, has it filled, ends it.
     fn row(&mut self, table: &'static str, fill: impl FnOnce(&mut Vec<u8>)) {
-        let batch =
-            self.tables.entry(table).or_insert_with(|| Batch { to: table, ..Batch::default() });
-        let out = &mut batch.bytes;
-        words(out, &["{\"metricDateTime\":"]);
-        number(out, self.unix_secs);
-        words(out, &[",\"agent\":"]);
-        out.extend_from_slice(self.agent);
-        fill(out);
-        field(out, &["schema_version"], tables::SCHEMA.into());
-        words(out, &["}\n"]);
+        let Self { tables, begin, end } = self;
+        let batch = table_of(tables, table);
+        batch.bytes.extend_from_slice(begin);
+        fill(&mut batch.bytes);
+        batch.bytes.extend_from_slice(end);
         batch.lines += 1;
     }
 
-    fn both_ways(&mut self, table: &'static str, key: (&str, &str), speeds: &[Speeds; 2]) {
+    fn both_ways(
+        &mut self,
+        table: &'static str,
+        key: &str,
+        write: impl FnOnce(&mut Vec<u8>),
+        speeds: &[Speeds; 2],
+    ) {
         self.row(table, |out| {
+            words(out, &[",\"", key, "\":\""]);
             // Addresses and prefixes need no escapes.
-            words(out, &[",\"", key.0, "\":\"", key.1, "\""]);
-            for (way, speeds) in FIELDS.iter().zip(speeds) {
-                let all = [speeds.whole].into_iter().chain(speeds.parts);
-                for ((packets, bits), speed) in way.iter().zip(all) {
-                    field(out, &[packets], speed.pps);
-                    field(out, &[bits], speed.bits());
-                }
-            }
+            write(out);
+            out.push(b'"');
+            both_ways(out, &PAIRS, speeds);
         });
     }
 
@@ -282,6 +299,19 @@ fn cause(out: &mut Vec<u8>, cause: &Cause) {
         Cause::Operator { .. } => text(out, "cause", "operator"),
     }
 }
+
+fn table_of<'a>(
+    tables: &'a mut BTreeMap<&'static str, Batch>,
+    name: &'static str,
+) -> &'a mut Batch {
+    tables.entry(name).or_insert_with(|| Batch { to: name, ..Batch::default() })
+}
+
+/// Tables of hosts, by family.
+const HOSTS: [&str; 2] = ["host_metrics", "host_metrics_ipv6"];
+
+/// `,"<name>":`
+const PAIRS: Pairs = pairs!(",\"", "\":");
 
 /// `,"<name>":<value>`
 fn field(out: &mut Vec<u8>, name: &[&str], value: u64) {

@@ -8,8 +8,7 @@
 use std::fmt::Write as _;
 
 use crate::reports::clickhouse::Settings;
-use crate::reports::influxdb::FIELDS;
-use crate::reports::parts::PARTS;
+use crate::reports::parts::{PARTS, Pairs, pairs};
 
 /// What stands in the column `schema_version`.
 pub(super) const SCHEMA: u8 = 1;
@@ -112,13 +111,14 @@ fn columns(kept: &[&str]) -> String {
     text
 }
 
+/// `<name> UInt64`
+const PAIRS: Pairs = pairs!("", " UInt64");
+
 fn both_ways(key: &str) -> String {
     let key = format!("{key} String");
-    let mut kept = vec![key];
-    for (packets, bits) in FIELDS.iter().flatten() {
-        kept.extend([format!("{packets} UInt64"), format!("{bits} UInt64")]);
-    }
-    columns(&kept.iter().map(String::as_str).collect::<Vec<_>>())
+    let mut kept = vec![key.as_str()];
+    kept.extend(PAIRS.iter().flatten().flat_map(|pair| [pair.packets, pair.bits]));
+    columns(&kept)
 }
 
 fn one_way() -> String {

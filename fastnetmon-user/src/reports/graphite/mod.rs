@@ -8,7 +8,7 @@
 
 mod settings;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use tokio::io::AsyncWriteExt as _;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 pub use self::settings::Settings;
 use crate::model::PerSecond;
-use crate::reports::parts::{Cadence, Speeds, number, words};
+use crate::reports::parts::{Cadence, Speeds, address, number, words};
 use crate::reports::queue::Queue;
 use crate::reports::settings::Endpoint;
 use crate::reports::{Backlog, Batch, Carrier, ExportError, Exporter, HostLoad, Report};
@@ -166,10 +166,9 @@ impl Points {
 }
 
 /// An address as a node of a path.
-fn node(out: &mut Vec<u8>, address: IpAddr) {
+fn node(out: &mut Vec<u8>, of: IpAddr) {
     let from = out.len();
-    // Writing to a vector cannot fail.
-    let _infallible = write!(out, "{address}");
+    address(out, of);
     for letter in out.iter_mut().skip(from) {
         if matches!(letter, b'.' | b':') {
             *letter = b'_';

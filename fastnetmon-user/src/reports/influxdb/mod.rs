@@ -16,7 +16,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 pub use self::settings::{Api, Settings};
 use crate::model::{PerSecond, Tally};
 use crate::reports::http::{Access, Http, HttpError, Reply};
-use crate::reports::parts::{Cadence, PARTS, Speeds, number, words};
+use crate::reports::parts::{
+    Cadence, LINE, PARTS, Pairs, Speeds, address, both_ways, number, pairs, words,
+};
 use crate::reports::queue::Queue;
 use crate::reports::{
     Backlog, Batch, Carrier, ExportError, Exporter, HostLoad, NetworkLoad, Report,
@@ -55,6 +57,7 @@ impl InfluxDb {
         for network in &*report.networks {
             lines.network(network);
         }
+        lines.out.reserve(LINE.saturating_mul(hosts.len()));
         for host in hosts {
             lines.host(host);
         }
@@ -162,9 +165,8 @@ impl<'a> Lines<'a> {
         };
         self.begin(measurement, "network");
         // Writing to a vector cannot fail.
-        let _infallible = write!(self.out, "{prefix} ");
+        let _infallible = write!(self.out, "{prefix}");
         self.both_ways(&Speeds::of_gained(&network.gained, self.report.span));
-        self.end();
     }
 
     fn host(&mut self, host: &HostLoad) {
@@ -173,19 +175,19 @@ impl<'a> Lines<'a> {
             IpAddr::V6(_) => "hosts_ipv6_traffic",
         };
         self.begin(measurement, "host");
-        let _infallible = write!(self.out, "{} ", host.address);
+        address(&mut self.out, host.address);
         self.both_ways(&Speeds::of_host(host, self.report.span));
-        self.end();
     }
 
+    /// All fields and the end. Each has a comma before it; before the first there has to be a blank.
     fn both_ways(&mut self, speeds: &[Speeds; 2]) {
-        for (way, speeds) in FIELDS.iter().zip(speeds) {
-            let all = [speeds.whole].into_iter().chain(speeds.parts);
-            for ((packets, bits), speed) in way.iter().zip(all) {
-                self.field(&[packets], speed.pps);
-                self.field(&[bits], speed.bits());
-            }
+        let first = self.out.len();
+        both_ways(&mut self.out, &PAIRS, speeds);
+        if let Some(comma) = self.out.get_mut(first) {
+            *comma = b' ';
         }
+        self.out.extend_from_slice(&self.end);
+        self.count += 1;
     }
 
     fn system(&mut self) {
@@ -205,23 +207,8 @@ impl<'a> Lines<'a> {
 
 const WAYS: [&str; 2] = ["incoming", "outgoing"];
 
-macro_rules! fields {
-    ($way:literal) => {
-        [
-            (concat!("packets_", $way), concat!("bits_", $way)),
-            (concat!("dropped_packets_", $way), concat!("dropped_bits_", $way)),
-            (concat!("fragmented_packets_", $way), concat!("fragmented_bits_", $way)),
-            (concat!("tcp_packets_", $way), concat!("tcp_bits_", $way)),
-            (concat!("tcp_syn_packets_", $way), concat!("tcp_syn_bits_", $way)),
-            (concat!("udp_packets_", $way), concat!("udp_bits_", $way)),
-            (concat!("icmp_packets_", $way), concat!("icmp_bits_", $way)),
-        ]
-    };
-}
-
-/// Names of the fields of a host or a network: the whole, then the parts, of each direction.
-pub(super) const FIELDS: [[(&str, &str); PARTS.len() + 1]; 2] =
-    [fields!("incoming"), fields!("outgoing")];
+/// `,<name>=`
+const PAIRS: Pairs = pairs!(",", "=");
 
 /// A tag's value: commas, blanks and equal signs have a backslash before them.
 fn escaped(out: &mut Vec<u8>, value: &str) {

@@ -2,13 +2,15 @@
 //!
 //! **Invariant**: pure, and without allocation but for the text itself.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::model::{Direction, Tally};
 use crate::reports::Batch;
-use crate::reports::parts::number;
+use crate::reports::parts::{self, number, words};
 use crate::reports::redis::Keys;
+
+/// About how many bytes a command takes.
+const LINE: usize = 72;
 
 /// Commands in the making.
 #[derive(Debug, Default)]
@@ -20,14 +22,20 @@ pub(super) struct Commands {
 }
 
 impl Commands {
+    /// With room for so many.
+    pub(super) fn with_room(commands: usize) -> Self {
+        Self { out: Vec::with_capacity(LINE.saturating_mul(commands)), ..Self::default() }
+    }
+
     /// `INCRBY`, for what a host gained in one direction; nothing for nothing.
     pub(super) fn add(&mut self, keys: &Keys, address: IpAddr, way: Direction, sum: Tally) {
         if sum.is_zero() {
             return;
         }
         self.key.clear();
-        // Writing to a vector cannot fail.
-        let _infallible = write!(self.key, "{}{address}_{}", keys.prefix, way.name());
+        self.key.extend_from_slice(keys.prefix.as_bytes());
+        parts::address(&mut self.key, address);
+        words(&mut self.key, &["_", way.name()]);
         self.increment(sum.bytes, keys.ttl_secs);
         if keys.packets {
             self.key.extend_from_slice(b"_packets");

@@ -111,7 +111,7 @@ impl Redis {
     /// A pipeline of increments, if there are any.
     fn portion(&mut self) -> Option<Batch> {
         let hosts = self.increments.out(PORTION);
-        let mut commands = Commands::default();
+        let mut commands = Commands::with_room(2 * hosts.len());
         for (address, sums) in hosts {
             for (way, sum) in Direction::BOTH.into_iter().zip(sums) {
                 commands.add(&self.keys, address, way, sum);
