@@ -193,3 +193,21 @@ pub(super) fn health(status: &Status, notices_lost: u64, waiting: usize) -> Heal
         ..Health::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_the_exports_stand_behind_and_those_they_start_behind_them() {
+        let nice = || getpriority_process(None).unwrap();
+        let before = nice();
+        let behind = thread::spawn(move || {
+            stand_back();
+            (nice(), thread::spawn(nice).join().unwrap())
+        });
+        let last = (before + STEPS).min(19);
+        assert_eq!(behind.join().unwrap(), (last, last));
+        assert_eq!(nice(), before, "and nobody else");
+    }
+}

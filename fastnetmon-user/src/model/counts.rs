@@ -25,6 +25,7 @@ impl Tally {
     }
 
     /// How many a second, when so many came within `span`. An empty span gives zero.
+    #[inline]
     pub fn per_second(self, span: Duration) -> PerSecond {
         PerSecond { pps: rate(self.packets, span), bytes: rate(self.bytes, span) }
     }

@@ -102,3 +102,42 @@ fn let_go(report: Arc<Report>) {
     }
     drop(report);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Wall;
+    use crate::networks::Names;
+    use crate::rates::Totals;
+    use crate::reports::{Gatherer, Health, Interest};
+
+    #[test]
+    fn reports_are_handed_out_and_put_into_the_book_until_there_are_no_more_rounds() {
+        let wants = Arc::new(Wants::default());
+        let _hold = wants.hold(Interest::NoHosts);
+        let (hand, rounds) = mpsc::channel(2);
+        let mut gatherer = Gatherer::new(Arc::clone(&wants), Some(hand), Vec::new());
+        let (mut desk, book) = (Desk::new(wants), Arc::new(Book::default()));
+        desk.keep(Arc::clone(&book));
+        let (told, mut adder) = (desk.told(), desk.subscribe());
+        for _ in 0..2 {
+            let totals = Totals::default();
+            gatherer.take(Duration::from_secs(1), &totals, None);
+            gatherer.tell(Wall::default(), &totals, Vec::new, Names::default, Health::default);
+        }
+        drop(gatherer);
+        desk.run(rounds);
+        let all = std::iter::from_fn(|| adder.reports.try_recv().ok());
+        assert_eq!(all.map(|report| report.number).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(told.latest.borrow().as_ref().map(|report| report.number), Some(2));
+        assert_eq!(book.latest().map(|report| report.number), Some(2));
+    }
+
+    #[test]
+    fn one_who_keeps_a_report_keeps_nobody_up_for_long() {
+        let report = Arc::new(Report::default());
+        let kept = Arc::clone(&report);
+        let_go(report);
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+}

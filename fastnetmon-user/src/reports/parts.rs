@@ -52,24 +52,55 @@ impl Speeds {
     }
 }
 
+/// A word of at most `N` bytes. All of them are copied and what is not its own is cut off again: a copy
+/// whose length the compiler knows is no call, and a line has many words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Word<N> {
+    /// Does not compile when the text is longer.
+    pub(super) const fn new(text: &str) -> Self {
+        let mut bytes = [0; N];
+        let (own, _rest) = bytes.split_at_mut(text.len());
+        own.copy_from_slice(text.as_bytes());
+        Self { bytes, length: text.len() }
+    }
+
+    #[inline]
+    fn write(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.length;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
+
+    /// As it was made.
+    pub(super) fn text(&self) -> &str {
+        self.bytes.get(..self.length).and_then(|own| str::from_utf8(own).ok()).unwrap_or_default()
+    }
+}
+
 /// How the two numbers of a speed are written, with whatever stands around their names. Nearly all
 /// parts of nearly all hosts are nothing, so nothing is one word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair {
-    pub(super) packets: &'static str,
-    pub(super) bits: &'static str,
-    pub(super) nothing: &'static str,
+    pub(super) packets: Word<32>,
+    pub(super) bits: Word<32>,
+    pub(super) nothing: Word<64>,
 }
 
 impl Pair {
+    #[inline]
     fn write(&self, out: &mut Vec<u8>, speed: PerSecond) {
         if speed == PerSecond::default() {
-            out.extend_from_slice(self.nothing.as_bytes());
+            self.nothing.write(out);
             return;
         }
-        out.extend_from_slice(self.packets.as_bytes());
+        self.packets.write(out);
         number(out, speed.pps);
-        out.extend_from_slice(self.bits.as_bytes());
+        self.bits.write(out);
         number(out, speed.bits());
     }
 }
@@ -81,31 +112,35 @@ pub(super) const LINE: usize = 768;
 /// The numbers of a host or a network: by direction, the whole and then the parts.
 pub(super) type Pairs = [[Pair; PARTS.len() + 1]; 2];
 
-/// The incumbent's names for them, each between an opening and a closing.
+/// The incumbent's names for them, each between an opening and a closing; with a third text they are
+/// written when they are nothing as well, with that text behind each.
 macro_rules! pairs {
-    ($open:literal, $close:literal) => {
-        [pairs!($open, $close, "_incoming"), pairs!($open, $close, "_outgoing")]
+    (@ways $($how:literal),+) => {
+        [pairs!(@parts "_incoming", $($how),+), pairs!(@parts "_outgoing", $($how),+)]
     };
-    ($open:literal, $close:literal, $way:literal) => {
+    (@parts $way:literal, $($how:literal),+) => {
         [
-            pairs!($open, $close, $way, ""),
-            pairs!($open, $close, $way, "dropped_"),
-            pairs!($open, $close, $way, "fragmented_"),
-            pairs!($open, $close, $way, "tcp_"),
-            pairs!($open, $close, $way, "tcp_syn_"),
-            pairs!($open, $close, $way, "udp_"),
-            pairs!($open, $close, $way, "icmp_"),
+            pairs!(@pair "", $way, $($how),+),
+            pairs!(@pair "dropped_", $way, $($how),+),
+            pairs!(@pair "fragmented_", $way, $($how),+),
+            pairs!(@pair "tcp_", $way, $($how),+),
+            pairs!(@pair "tcp_syn_", $way, $($how),+),
+            pairs!(@pair "udp_", $way, $($how),+),
+            pairs!(@pair "icmp_", $way, $($how),+),
         ]
     };
-    ($open:literal, $close:literal, $way:literal, $part:literal) => {
+    (@pair $part:literal, $way:literal, $open:literal, $close:literal $(, $zero:literal)?) => {
         $crate::reports::parts::Pair {
-            packets: concat!($open, $part, "packets", $way, $close),
-            bits: concat!($open, $part, "bits", $way, $close),
-            nothing: concat!(
-                concat!($open, $part, "packets", $way, $close, "0"),
-                concat!($open, $part, "bits", $way, $close, "0"),
-            ),
+            packets: Word::new(concat!($open, $part, "packets", $way, $close)),
+            bits: Word::new(concat!($open, $part, "bits", $way, $close)),
+            nothing: Word::new(concat!(
+                "" $(, $open, $part, "packets", $way, $close, $zero)?
+                $(, $open, $part, "bits", $way, $close, $zero)?
+            )),
         }
+    };
+    ($($how:literal),+) => {
+        pairs!(@ways $($how),+)
     };
 }
 pub(super) use pairs;
@@ -121,16 +156,36 @@ pub(super) fn both_ways(out: &mut Vec<u8>, pairs: &Pairs, speeds: &[Speeds; 2]) 
     }
 }
 
+/// `0.`, `1.`, … `255.`
+static OCTETS: [Word<4>; 256] = {
+    let mut words = [Word { bytes: [b'.'; 4], length: 4 }; 256];
+    let mut left: &mut [Word<4>] = &mut words;
+    let mut octet = 0_u8;
+    while let Some((word, others)) = left.split_first_mut() {
+        let digits = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
+        let [hundreds, tens, ones] = digits;
+        *word = match octet {
+            0..10 => Word { bytes: [ones, b'.', 0, 0], length: 2 },
+            10..100 => Word { bytes: [tens, ones, b'.', 0], length: 3 },
+            100.. => Word { bytes: [hundreds, tens, ones, b'.'], length: 4 },
+        };
+        octet = octet.wrapping_add(1);
+        left = others;
+    }
+    words
+};
+
 /// An address as everywhere.
 pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
-            let [first, others @ ..] = address.octets();
-            number(out, first.into());
-            for octet in others {
-                out.push(b'.');
-                number(out, octet.into());
+            for octet in address.octets() {
+                if let Some(word) = OCTETS.get(usize::from(octet)) {
+                    word.write(out);
+                }
             }
+            // The last one has its dot as well.
+            out.pop();
         }
         IpAddr::V6(address) => {
             // Writing to a vector cannot fail.
@@ -189,6 +244,36 @@ mod tests {
         let pps = speeds.parts.map(|part| part.pps);
         assert_eq!((speeds.whole.pps, speeds.whole.bits()), (15, 9600));
         assert_eq!(pps, [0, 0, 15, 5, 0, 0]);
+    }
+
+    #[test]
+    fn addresses_are_written_as_std_writes_them() {
+        let fours = (0..=255_u8).map(|octet| IpAddr::from([octet, 255 - octet, 0, octet / 3]));
+        let sixes = ["::", "2001:db8::7", "::ffff:192.0.2.7"].map(|text| text.parse().unwrap());
+        for ip in fours.chain(sixes) {
+            let mut out = b"host=".to_vec();
+            address(&mut out, ip);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("host={ip}"));
+        }
+    }
+
+    #[test]
+    fn words_are_written_without_what_they_are_padded_with() {
+        const WITH_ZEROS: Pairs = pairs!(",", "=", "0");
+        const WITHOUT: Pairs = pairs!(",", "=");
+        let speed = |pps| PerSecond { pps, bytes: 10 * pps };
+        let mut speeds = [Speeds::default(); 2];
+        speeds[1].parts[3] = speed(7);
+        let written = |pairs| {
+            let mut out = Vec::new();
+            both_ways(&mut out, pairs, &speeds);
+            String::from_utf8(out).unwrap()
+        };
+        let moved = ",tcp_syn_packets_outgoing=7,tcp_syn_bits_outgoing=560";
+        assert_eq!(written(&WITHOUT), moved);
+        let all = written(&WITH_ZEROS);
+        assert_eq!((all.matches('=').count(), all.matches("=0").count()), (28, 26));
+        assert!(all.contains(moved) && all.contains(",fragmented_packets_incoming=0,"), "{all}");
     }
 
     #[test]

@@ -51,6 +51,17 @@ struct Text {
 }
 
 impl Bulletin {
+    /// What a report tells one who knows of all events up to this one, in order.
+    fn after(&self, known: u64, report: &Report) -> Vec<Event> {
+        let text = self.of(report);
+        // Only one who comes back, or comes first, does not know what earlier ones told.
+        let missed = report.events_after(known).take_while(|event| event.number <= text.after);
+        let missed = missed.map(|event| happening(event));
+        let new = text.events.iter().filter(|(number, _)| *number > known);
+        let new = new.map(|(_, event)| event.clone());
+        [text.totals.clone()].into_iter().chain(missed).chain(new).collect()
+    }
+
     /// Of this report, which is none before the latest.
     fn of(&self, report: &Report) -> Arc<Text> {
         let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,12 +116,7 @@ async fn next(mut reader: Reader) -> Option<(Result<Event, Infallible>, Reader)>
 
 impl Reader {
     fn put_down(&mut self, report: &Report) {
-        let text = self.office.bulletin.of(report);
-        let missed = report.events_after(self.last).take_while(|event| event.number <= text.after);
-        let missed = missed.map(|event| happening(event));
-        let new = text.events.iter().filter(|(number, _)| *number > self.last);
-        let new = new.map(|(_, event)| event.clone());
-        self.waiting = [text.totals.clone()].into_iter().chain(missed).chain(new).collect();
+        self.waiting = self.office.bulletin.after(self.last, report);
         self.waiting.reverse();
         self.last = report.events.last().map_or(self.last, |event| event.number.max(self.last));
     }
@@ -119,4 +125,57 @@ impl Reader {
 /// Numbers and texts of ours are always JSON.
 fn json(event: Event, value: &impl serde::Serialize) -> Event {
     event.json_data(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::What;
+
+    /// A report whose last events have these numbers.
+    fn report(number: u64, events: std::ops::RangeInclusive<u64>) -> Report {
+        let event = |number| {
+            let what = What::Alarm(format!("Alarm {number}.").into());
+            Arc::new(reports::Event { number, unix: Duration::ZERO, what })
+        };
+        Report { number, events: events.map(event).collect(), ..Report::default() }
+    }
+
+    /// The numbers of the events that one is told who knows of those up to `known`.
+    fn told(bulletin: &Bulletin, known: u64, report: &Report) -> Vec<u64> {
+        let events = bulletin.after(known, report);
+        let texts: Vec<String> = events.iter().map(|event| format!("{event:?}")).collect();
+        let (totals, events) = texts.split_first().unwrap();
+        assert!(totals.contains("event: totals"), "{totals}");
+        let number = |text: &String| {
+            let (_, after) = text.split_once("id: ").unwrap();
+            let number = after.split(|letter: char| !letter.is_ascii_digit()).next().unwrap();
+            assert!(text.contains(&format!("Alarm {number}.")), "{text}");
+            number.parse().unwrap()
+        };
+        events.iter().map(number).collect()
+    }
+
+    #[test]
+    fn each_reader_is_told_each_event_once_whatever_the_others_know() {
+        let bulletin = Bulletin::default();
+        let first = report(1, 1..=3);
+        assert_eq!(told(&bulletin, 3, &first), Vec::<u64>::new());
+        assert_eq!(told(&bulletin, 0, &first), [1, 2, 3]);
+        let second = report(2, 2..=5);
+        for (known, expected) in [(3, vec![4, 5]), (0, vec![2, 3, 4, 5]), (4, vec![5]), (9, vec![])]
+        {
+            assert_eq!(told(&bulletin, known, &second), expected, "{known}");
+        }
+        // Nobody read in between.
+        assert_eq!(told(&bulletin, 5, &report(9, 40..=42)), [40, 41, 42]);
+    }
+
+    #[test]
+    fn a_report_is_put_into_words_once() {
+        let bulletin = Bulletin::default();
+        let (one, other) = (bulletin.of(&report(1, 1..=3)), bulletin.of(&report(1, 1..=3)));
+        assert!(Arc::ptr_eq(&one, &other));
+        assert!(!Arc::ptr_eq(&one, &bulletin.of(&report(2, 1..=3))));
+    }
 }

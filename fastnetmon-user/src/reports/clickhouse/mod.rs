@@ -21,7 +21,7 @@ pub use self::tables::{Spread, statements};
 use crate::model::{Tally, plain_words};
 use crate::reports::http::{Access, Http, HttpError, Reply, TOLD};
 use crate::reports::parts::{
-    Cadence, LINE, PARTS, Pairs, Speeds, address, both_ways, number, pairs, words,
+    Cadence, LINE, PARTS, Pairs, Speeds, Word, address, both_ways, number, pairs, words,
 };
 use crate::reports::queue::Queue;
 use crate::reports::{Backlog, Batch, Carrier, Event, ExportError, Exporter, Report, What};
@@ -310,8 +310,8 @@ fn table_of<'a>(
 /// Tables of hosts, by family.
 const HOSTS: [&str; 2] = ["host_metrics", "host_metrics_ipv6"];
 
-/// `,"<name>":`
-const PAIRS: Pairs = pairs!(",\"", "\":");
+/// `,"<name>":`; what a row does not say is zero, as a column of numbers has it.
+static PAIRS: Pairs = pairs!(",\"", "\":");
 
 /// `,"<name>":<value>`
 fn field(out: &mut Vec<u8>, name: &[&str], value: u64) {
@@ -481,6 +481,21 @@ mod tests {
              \"cause\":\"total_pps\",\"threshold\":30000,\"measured\":40000,\
              \"kind\":\"udp_flood\",\"because\":\"100 % of the packets are udp\",\
              \"host_group\":\"\",\"dry_run\":0,\"schema_version\":1}"
+        );
+    }
+
+    #[test]
+    fn a_row_of_a_host_says_what_is_not_zero() {
+        let mut exporter = ClickHouse::new(&Settings::default(), "edge-1");
+        let all = rows(&mut exporter, &known::report());
+        assert_eq!(
+            all[1].1[0],
+            "{\"metricDateTime\":1700000000,\"agent\":\"edge-1\",\"host\":\"192.0.2.7\",\
+             \"packets_incoming\":1010,\"bits_incoming\":808000,\"tcp_packets_incoming\":10,\
+             \"tcp_bits_incoming\":8000,\"tcp_syn_packets_incoming\":10,\
+             \"tcp_syn_bits_incoming\":8000,\"udp_packets_incoming\":1000,\
+             \"udp_bits_incoming\":800000,\"packets_outgoing\":10,\"bits_outgoing\":4800,\
+             \"udp_packets_outgoing\":10,\"udp_bits_outgoing\":4800,\"schema_version\":1}"
         );
     }
 

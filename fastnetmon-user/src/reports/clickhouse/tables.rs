@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use crate::reports::clickhouse::Settings;
-use crate::reports::parts::{PARTS, Pairs, pairs};
+use crate::reports::parts::{PARTS, Pairs, Word, pairs};
 
 /// What stands in the column `schema_version`.
 pub(super) const SCHEMA: u8 = 1;
@@ -111,14 +111,16 @@ fn columns(kept: &[&str]) -> String {
     text
 }
 
-/// `<name> UInt64`
-const PAIRS: Pairs = pairs!("", " UInt64");
+/// `<name>`
+static PAIRS: Pairs = pairs!("", "");
 
 fn both_ways(key: &str) -> String {
     let key = format!("{key} String");
-    let mut kept = vec![key.as_str()];
-    kept.extend(PAIRS.iter().flatten().flat_map(|pair| [pair.packets, pair.bits]));
-    columns(&kept)
+    let mut kept = vec![key];
+    for pair in PAIRS.iter().flatten() {
+        kept.extend([&pair.packets, &pair.bits].map(|name| format!("{} UInt64", name.text())));
+    }
+    columns(&kept.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn one_way() -> String {

@@ -17,7 +17,7 @@ pub use self::settings::{Api, Settings};
 use crate::model::{PerSecond, Tally};
 use crate::reports::http::{Access, Http, HttpError, Reply};
 use crate::reports::parts::{
-    Cadence, LINE, PARTS, Pairs, Speeds, address, both_ways, number, pairs, words,
+    Cadence, LINE, PARTS, Pairs, Speeds, Word, address, both_ways, number, pairs, words,
 };
 use crate::reports::queue::Queue;
 use crate::reports::{
@@ -208,7 +208,7 @@ impl<'a> Lines<'a> {
 const WAYS: [&str; 2] = ["incoming", "outgoing"];
 
 /// `,<name>=`
-const PAIRS: Pairs = pairs!(",", "=");
+static PAIRS: Pairs = pairs!(",", "=", "0");
 
 /// A tag's value: commas, blanks and equal signs have a backslash before them.
 fn escaped(out: &mut Vec<u8>, value: &str) {
