@@ -22,7 +22,7 @@ use crate::agent::Agent;
 use crate::browser::Browser;
 use crate::generator::{Generator, Order, Pace};
 use crate::latency;
-use crate::machine::median;
+use crate::machine::{median, wall_nanos};
 use crate::report::{Must, Report, Row};
 
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9209);
@@ -240,19 +240,25 @@ fn streams(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result
     let agent = Agent::start_with(&lab, "192.0.2.0/24\n", latency::THRESHOLD, "xdp", WEB)?;
     prefer(agent.pid())?;
     let (mut alone, mut beside, mut told) = (Vec::new(), Vec::new(), 0);
-    for run in 1..=effort.of(24, 2) {
+    let runs = effort.of(24, 2);
+    for run in 1..=runs {
+        let place = Duration::from_secs(1) * run / runs;
         for has_readers in [run % 2 == 0, run % 2 != 0] {
             let number = 2 * run + u32::from(has_readers);
             let victim = Ipv4Addr::new(192, 0, 2, u8::try_from(number)?);
-            // Never the same place between two readings.
-            std::thread::sleep(Duration::from_millis(150 + u64::from(number * 37 % 100)));
+            std::thread::sleep(Duration::from_millis(150));
+            let mut flood = || {
+                // How late it is found depends on its place between two readings, those of the agent
+                // come once a second: both floods of a run have the same one, each run another.
+                std::thread::sleep(until_within_second(place));
+                latency::flood(&agent, &mut generator, victim)
+            };
             if has_readers {
-                let (late, events) =
-                    reading(&lab, || latency::flood(&agent, &mut generator, victim))?;
+                let (late, events) = reading(&lab, flood)?;
                 beside.push(late?);
                 told += events;
             } else {
-                alone.push(latency::flood(&agent, &mut generator, victim)?);
+                alone.push(flood()?);
             }
         }
     }
@@ -264,11 +270,18 @@ fn streams(object: &[u8], effort: Effort, report: &mut Report) -> anyhow::Result
         unit: "ms",
         must: Must::AtMost(5.0),
         detail: format!(
-            "medians of {floods} floods each, in turns: {beside:.1} and {alone:.1} ms; \
+            "medians of {floods} floods each, in turns and at the same places between readings: {beside:.1} and {alone:.1} ms; \
              {told} reports were read"
         ),
     });
     Ok(())
+}
+
+/// How long it is until a second of the calendar is so old.
+fn until_within_second(age: Duration) -> Duration {
+    const SECOND: u64 = 1_000_000_000;
+    let age = u64::from(age.subsec_nanos());
+    Duration::from_nanos((age + SECOND - wall_nanos() % SECOND) % SECOND)
 }
 
 /// Does the work while so many read, and says how many reports they were told meanwhile.
