@@ -69,7 +69,9 @@ impl Bulletin {
             let after = text.events.last().map_or(text.after, |&(number, _)| number);
             *text = Arc::new(Text::of(report, after));
         }
-        Arc::clone(&text)
+        let told = Arc::clone(&text);
+        drop(text);
+        told
     }
 }
 
