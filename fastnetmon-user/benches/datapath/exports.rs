@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use fastnetmon_user::counters::Gain;
+use fastnetmon_user::counters::{Gain, Gains};
 use fastnetmon_user::model::{Class, Counts, Direction, HostId, Moment, Prefix, Tally, Wall};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::rates::Totals;
@@ -183,7 +183,7 @@ fn territory() -> anyhow::Result<Territory> {
 }
 
 /// What all of its hosts gained in a second, both ways.
-fn gains(territory: &Territory) -> Arc<Vec<Gain>> {
+fn gains(territory: &Territory) -> Arc<Gains> {
     let mut counts = Counts::default();
     for (class, packets) in [(Class::Tcp, 900), (Class::Syn, 20), (Class::Udp, 80)] {
         if let Some(tally) = counts.0.get_mut(class as usize) {
@@ -195,7 +195,9 @@ fn gains(territory: &Territory) -> Arc<Vec<Gain>> {
     let hosts: Vec<_> = hosts.filter(|&host| territory.address(host).is_some()).collect();
     let gain = |host, way| Gain::new(host, way, &counts, Tally::default());
     let both = Direction::BOTH.into_iter();
-    Arc::new(both.flat_map(|way| hosts.iter().map(move |&host| gain(host, way))).collect())
+    let gains: Vec<_> =
+        both.flat_map(|way| hosts.iter().map(move |&host| gain(host, way))).collect();
+    Arc::new(Gains::from(gains))
 }
 
 fn process_cpu() -> Duration {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fastnetmon_user::counters::Gain;
+use fastnetmon_user::counters::{Gain, Gains};
 use fastnetmon_user::model::{Class, Counts, Direction, HostId, Moment, Prefix, Tally};
 use fastnetmon_user::networks::{Plan, PrefixSet, Territory};
 use fastnetmon_user::rates::RateFrame;
@@ -112,7 +112,7 @@ impl Town {
             gains.push(Gain::new(host, Direction::Incoming, counts, Tally::default()));
         }
         gains.sort_by_key(Gain::place);
-        let moved = Arc::new(gains);
+        let moved = Arc::new(Gains::from(gains));
         let fresh = Arc::clone(&moved);
         let span = Duration::from_secs(1);
         let at = Moment::after_boot(Duration::from_secs(1000 + second));

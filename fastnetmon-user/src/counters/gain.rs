@@ -72,23 +72,13 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Adds gains of one direction.
-    pub(super) fn add(&mut self, direction: Direction, gains: &[Gain]) {
-        let (mut packets, mut sums) = ([0_u64; DROPPED + 1], [0_u64; DROPPED + 1]);
-        for gain in gains {
-            for ((packets, sum), word) in packets.iter_mut().zip(&mut sums).zip(gain.words) {
-                *packets += word >> PACKET_SHIFT;
-                *sum = sum.wrapping_add(word);
-            }
+    /// Adds what hosts gained in one direction, and what of it was dropped.
+    pub(super) fn add(&mut self, direction: Direction, total: Tally, dropped: Tally) {
+        match direction {
+            Direction::Incoming => self.incoming += total,
+            Direction::Outgoing => self.outgoing += total,
         }
-        let way = match direction {
-            Direction::Incoming => &mut self.incoming,
-            Direction::Outgoing => &mut self.outgoing,
-        };
-        for (word, (packets, sum)) in packets.into_iter().zip(sums).enumerate() {
-            let tally = apart(packets, sum);
-            if word == DROPPED { self.dropped += tally } else { *way += tally }
-        }
+        self.dropped += dropped;
     }
 }
 
@@ -100,7 +90,7 @@ const fn unpack(word: u64) -> Tally {
 
 /// Packets and bytes of words that were added up: whatever their packets carried out of the sum is
 /// known from the packets.
-const fn apart(packets: u64, sum: u64) -> Tally {
+pub(super) const fn apart(packets: u64, sum: u64) -> Tally {
     Tally { packets, bytes: sum.wrapping_sub(packets << PACKET_SHIFT) }
 }
 

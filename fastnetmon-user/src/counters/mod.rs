@@ -8,12 +8,14 @@
 
 mod evidence;
 mod gain;
+mod gains;
 mod scan;
 mod watch;
 mod writer;
 
 pub use self::evidence::Evidence;
 pub use self::gain::{Gain, Whole};
+pub use self::gains::{Gains, Run};
 pub use self::scan::{Counters, House, Reading};
 pub use self::watch::{Glimpse, Watch};
 pub use self::writer::{Rules, Writer};

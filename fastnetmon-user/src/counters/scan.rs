@@ -14,9 +14,9 @@ use fastnetmon_common::table::{
     STIRRED, STRANGERS_UNTOLD, TUNNELLED, UNPARSED, WINDOW, WORDS, gained, mark_of,
 };
 
-use crate::counters::{Gain, Whole};
+use crate::counters::{Gain, Gains, Whole};
 use crate::model::{Class, Counts, Direction, HostId, Moment, Tally, Unparsed};
-use crate::tables::{LineWords, Lines};
+use crate::tables::{LineWords, Lines, Rows};
 
 /// Lines looked at together: those of one mark.
 const CHUNK: usize = STIRRED as usize;
@@ -58,7 +58,7 @@ pub struct Reading {
     /// Since when.
     pub span: Duration,
     /// Hosts that moved, in the order of their slots, incoming first.
-    pub gains: Vec<Gain>,
+    pub gains: Gains,
     /// All of them together: added up while they are at hand.
     pub whole: Whole,
     /// The house's own lines.
@@ -69,17 +69,16 @@ impl Reading {
     /// Of these gains, in the order of their slots, incoming first.
     pub fn new(at: Moment, span: Duration, gains: Vec<Gain>, house: House) -> Self {
         let mut whole = Whole::default();
-        for gains in gains.chunk_by(|one, other| one.direction == other.direction) {
-            if let Some(gain) = gains.first() {
-                whole.add(gain.direction, gains);
-            }
+        for gain in &gains {
+            whole.add(gain.direction, gain.total(), gain.dropped());
         }
+        let gains = Gains::from(gains);
         Self { at, span, gains, whole, house }
     }
 
     /// Hosts that moved, of those from this slot on.
     pub fn moved_from(&self, slot: u32) -> impl Iterator<Item = HostId> + '_ {
-        let split = self.gains.partition_point(|gain| gain.direction == Direction::Incoming);
+        let split = self.gains.middle();
         let (incoming, outgoing) = self.gains.split_at_checked(split).unwrap_or_default();
         [incoming, outgoing].into_iter().flat_map(move |gains| {
             let first = gains.partition_point(|gain| gain.host.0 < slot);
@@ -124,7 +123,7 @@ pub struct Counters {
     tables: Vec<Table>,
     last: Moment,
     /// Room for the next reading's gains, which came back from an earlier one.
-    spare: Vec<Gain>,
+    spare: Gains,
     /// How many gains the last reading had room for.
     room: usize,
 }
@@ -139,7 +138,7 @@ impl Counters {
                 Table { lines, before }
             })
             .collect();
-        Self { tables, last: now, spare: Vec::new(), room: 0 }
+        Self { tables, last: now, spare: Gains::default(), room: 0 }
     }
 
     /// When the last reading was taken.
@@ -148,11 +147,9 @@ impl Counters {
     }
 
     /// Takes the room of gains that nobody needs any more.
-    pub fn take_back(&mut self, mut gains: Vec<Gain>) {
-        gains.clear();
+    pub fn take_back(&mut self, gains: Gains) {
         // A carpet of attacks that is over shall not hold memory for ever.
-        gains.shrink_to(self.room);
-        self.spare = gains;
+        self.spare = gains.emptied(self.room);
     }
 
     /// What every host gained since the last reading. Allocates only for hosts that moved, and not
@@ -173,7 +170,7 @@ impl Counters {
             }
         }
         if self.tables.len() > 1 {
-            merge(&mut reading.gains);
+            reading.gains = merged(std::mem::take(&mut reading.gains));
         }
         reading
     }
@@ -213,36 +210,12 @@ impl Table {
             Direction::Outgoing => outgoing,
         };
         std::mem::swap(&mut before.marked, &mut before.again);
-        let Before { words, wholes, marked, again } = before;
-        self.lines.take_marks(direction, marked);
+        self.lines.take_marks(direction, &mut before.marked);
         let rows = self.lines.rows(direction);
-        // Room for all of them at once: what grows step by step leaves its former rooms behind it. It
-        // is memory only as far as it is written.
-        let stirred = marked.iter().filter(|&&set| set).count();
-        let most = stirred.saturating_mul(CHUNK).min(words.len());
-        reading.gains.reserve_exact(most);
-        let mut sums = [[0; WORDS]; CHUNK];
-        let chunks = words.chunks_mut(CHUNK).zip(wholes);
-        for (first, (words, whole)) in (0..).step_by(CHUNK).zip(chunks) {
-            let mark = mark_of(first);
-            let is_set = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
-            let slots = first as usize..first as usize + words.len();
-            let is_stirred = first < BLOCK
-                || is_set(marked)
-                || (is_set(again) && rows.whole(slots.clone()) != *whole);
-            if !is_stirred {
-                continue;
-            }
-            let sums = sums.get_mut(..words.len()).unwrap_or_default();
-            rows.add_up(slots, sums);
-            let from = reading.gains.len();
-            for (slot, (before, after)) in (first..).zip(words.iter_mut().zip(&*sums)) {
-                take(direction, slot, before, after, reading);
-            }
-            *whole = whole_of(sums);
-            let gained = reading.gains.get(from..).unwrap_or_default();
-            reading.whole.add(direction, gained);
-        }
+        let stirred = before.marked.iter().filter(|&&set| set).count();
+        let most = stirred.saturating_mul(CHUNK).min(before.words.len());
+        reading.gains.reserve(most);
+        before.read(direction, &rows, reading);
         most
     }
 }
@@ -262,31 +235,34 @@ impl Before {
         let marks = vec![false; MARKS as usize];
         Self { words, wholes, marked: marks.clone(), again: marks }
     }
-}
 
-/// Puts down what a line gained, if it did. The window is no gain.
-#[inline]
-fn take(
-    direction: Direction,
-    slot: u32,
-    before: &mut LineWords,
-    after: &LineWords,
-    reading: &mut Reading,
-) {
-    let mut words = [0; DROPPED + 1];
-    for (word, (before, after)) in words.iter_mut().zip(before.iter().zip(after)) {
-        *word = after.wrapping_sub(*before);
+    /// Reads the lines that are to be looked at, and puts down what they gained.
+    fn read(&mut self, direction: Direction, rows: &Rows<'_>, reading: &mut Reading) {
+        let Self { words, wholes, marked, again } = self;
+        let mut sums = [[0; WORDS]; CHUNK];
+        let chunks = words.chunks_mut(CHUNK).zip(wholes);
+        for (first, (words, whole)) in (0..).step_by(CHUNK).zip(chunks) {
+            let mark = mark_of(first);
+            let is_set = |marks: &[bool]| marks.get(mark).is_some_and(|&set| set);
+            let slots = first as usize..first as usize + words.len();
+            let is_house = first < BLOCK;
+            let is_stirred = is_house
+                || is_set(marked)
+                || (is_set(again) && rows.whole(slots.clone()) != *whole);
+            if !is_stirred {
+                continue;
+            }
+            let sums = sums.get_mut(..words.len()).unwrap_or_default();
+            rows.add_up(slots, sums);
+            if is_house {
+                reading.house.take_all(direction, first, words, sums);
+                continue;
+            }
+            let sum = reading.gains.take(direction, first, words, sums);
+            *whole = whole.wrapping_add(sum.whole());
+            reading.whole.add(direction, sum.total(), sum.dropped());
+        }
     }
-    // Written out: comparing arrays is a call of the C library, which takes longer than the rest.
-    if words.iter().fold(0, |any, word| any | word) == 0 {
-        return;
-    }
-    if slot < BLOCK {
-        reading.house.take(direction, slot, before, after);
-    } else {
-        reading.gains.push(Gain { host: HostId(slot), direction, words });
-    }
-    *before = *after;
 }
 
 /// All words of some lines in one sum, the window's left out.
@@ -316,6 +292,23 @@ pub(super) fn counted(before: &LineWords, after: &LineWords) -> Counts {
 }
 
 impl House {
+    /// Takes what its lines gained from `first` on.
+    #[inline(never)]
+    fn take_all(
+        &mut self,
+        direction: Direction,
+        first: u32,
+        before: &mut [LineWords],
+        after: &[LineWords],
+    ) {
+        for (slot, (before, after)) in (first..).zip(before.iter_mut().zip(after)) {
+            if before.iter().zip(after).any(|(before, after)| before != after) {
+                self.take(direction, slot, before, after);
+                *before = *after;
+            }
+        }
+    }
+
     fn take(&mut self, direction: Direction, slot: u32, before: &LineWords, after: &LineWords) {
         let total = counted(before, after).total();
         match (slot, direction) {
@@ -341,7 +334,8 @@ impl House {
 }
 
 /// Adds up what several tables say of one host.
-fn merge(gains: &mut Vec<Gain>) {
+fn merged(gains: Gains) -> Gains {
+    let mut gains = Vec::from(gains);
     gains.sort_by_key(Gain::place);
     gains.dedup_by(|later, earlier| {
         let same = later.place() == earlier.place();
@@ -354,6 +348,7 @@ fn merge(gains: &mut Vec<Gain>) {
         }
         same
     });
+    Gains::from(gains)
 }
 
 #[cfg(test)]
@@ -387,7 +382,7 @@ mod tests {
             let reading = counters.read(now);
             let of = |gain: &Gain| (gain.host.0, gain.total().packets + gain.dropped().packets);
             assert_eq!(reading.gains.iter().map(of).collect::<Vec<_>>(), expected);
-            let again = Reading::new(now, reading.span, reading.gains.clone(), House::default());
+            let again = Reading::new(now, reading.span, reading.gains.to_vec(), House::default());
             assert_eq!(reading.whole, again.whole);
             let sum = |of: fn(&Gain) -> Tally| {
                 let mut sum = Tally::default();

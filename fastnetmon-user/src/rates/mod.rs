@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use self::pace::Pace;
 use self::pace::{AVERAGED, Averages};
-use crate::counters::{Gain, House, Reading, Whole};
+use crate::counters::{Gain, Gains, House, Reading, Whole};
 use crate::model::{Counts, Direction, HostId, Load, Moment, PerSecond, Tally, Unparsed};
 
 /// The window, unless another one is set.
@@ -91,9 +91,9 @@ pub struct RateFrame {
     /// The window it is to be divided by, at least.
     pub least: Duration,
     /// What hosts gained that moved within the window, incoming first, in the order of their slots.
-    pub moved: Arc<Vec<Gain>>,
+    pub moved: Arc<Gains>,
     /// What hosts gained in the last reading alone, in the same order.
-    pub fresh: Arc<Vec<Gain>>,
+    pub fresh: Arc<Gains>,
     /// The whole.
     pub totals: Totals,
 }
@@ -109,8 +109,10 @@ impl RateFrame {
     pub fn above(&self, pps: u64) -> impl Iterator<Item = Rate> + '_ {
         // A rate is rounded down, so it is above only when the next whole number is reached.
         let least = (u128::from(pps) + 1) * self.window().as_nanos();
-        self.moved
-            .iter()
+        let runs = Direction::BOTH.into_iter().flat_map(|direction| self.moved.runs(direction));
+        // A run in which nobody is that fast is passed by.
+        runs.filter(move |run| u128::from(run.total.packets) * 1_000_000_000 >= least)
+            .flat_map(|run| self.moved.of(run))
             .filter(move |gain| u128::from(gain.total().packets) * 1_000_000_000 >= least)
             .map(|gain| self.rate(gain))
     }
@@ -171,14 +173,14 @@ pub struct RateTable {
     /// The readings that make the window, oldest first.
     window: VecDeque<Part>,
     /// Their sum, when there is more than one; in the order of gains, and shared with the frame.
-    sums: Arc<Vec<Gain>>,
+    sums: Arc<Gains>,
 }
 
 /// What a reading adds to the window.
 #[derive(Debug)]
 struct Part {
     span: Duration,
-    gains: Arc<Vec<Gain>>,
+    gains: Arc<Gains>,
 }
 
 impl RateTable {
@@ -224,7 +226,7 @@ impl RateTable {
         let fresh = self.window.back().map(|part| Arc::clone(&part.gains)).unwrap_or_default();
         let (least, totals) = (self.least(), self.totals);
         if let Pace::Average(over) = self.pace {
-            let moved = Arc::new(self.averages.take(&fresh, span, over));
+            let moved = Arc::new(Gains::from(self.averages.take(&fresh, span, over)));
             return RateFrame { at, span: least, least, moved, fresh, totals };
         }
         let span: Duration = self.window.iter().map(|part| part.span).sum();
@@ -237,9 +239,9 @@ impl RateTable {
 
     /// Gives back the room of gains that a reading of this length makes needless. Whoever holds the
     /// last frame drops it first.
-    pub fn let_go(&mut self, span: Duration) -> Vec<Gain> {
+    pub fn let_go(&mut self, span: Duration) -> Gains {
         if span < self.nearly() {
-            return Vec::new();
+            return Gains::default();
         }
         self.sums = Arc::default();
         let last = self.window.drain(..).next_back();
@@ -247,7 +249,7 @@ impl RateTable {
     }
 
     /// What the last reading brought.
-    pub fn newest(&self) -> Option<Arc<Vec<Gain>>> {
+    pub fn newest(&self) -> Option<Arc<Gains>> {
         self.window.back().map(|part| Arc::clone(&part.gains))
     }
 
@@ -260,14 +262,14 @@ impl RateTable {
     }
 
     fn slide(&mut self, part: Part) {
-        let mut sums = std::mem::take(&mut self.sums);
-        if sums.is_empty()
+        let mut earlier = std::mem::take(&mut self.sums);
+        if earlier.is_empty()
             && let Some(only) = self.window.back()
         {
             // One long reading stood for itself until now.
-            sums = Arc::clone(&only.gains);
+            earlier = Arc::clone(&only.gains);
         }
-        sums = Arc::new(with(&sums, &part.gains));
+        let mut sums = with(&earlier, &part.gains);
         self.window.push_back(part);
         let nearly = self.nearly();
         let mut span: Duration = self.window.iter().map(|part| part.span).sum();
@@ -275,10 +277,10 @@ impl RateTable {
             && span.saturating_sub(oldest.span) >= nearly
         {
             span = span.saturating_sub(oldest.span);
-            sums = Arc::new(without(&sums, &oldest.gains));
+            sums = without(&sums, &oldest.gains);
             self.window.pop_front();
         }
-        self.sums = sums;
+        self.sums = Arc::new(Gains::from(sums));
     }
 
     fn take_totals(&mut self, reading: &Reading) {

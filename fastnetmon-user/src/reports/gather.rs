@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
 use crate::actions::Deed;
-use crate::counters::Gain;
+use crate::counters::Gains;
 use crate::model::{Moment, Wall};
 use crate::networks::Names;
 use crate::rates::Totals;
@@ -28,7 +28,7 @@ pub struct Round {
     pub(super) at: Moment,
     pub(super) unix: Duration,
     pub(super) span: Duration,
-    pub(super) parts: Vec<Arc<Vec<Gain>>>,
+    pub(super) parts: Vec<Arc<Gains>>,
     pub(super) names: Names,
     pub(super) totals: Totals,
     /// The totals at the end of the round before.
@@ -50,7 +50,7 @@ pub struct Gatherer {
     /// How each export stands.
     exports: Vec<Shown>,
     events: Events,
-    parts: Vec<Arc<Vec<Gain>>>,
+    parts: Vec<Arc<Gains>>,
     span: Duration,
     before: Totals,
     untold: u64,
@@ -84,7 +84,7 @@ impl Gatherer {
     }
 
     /// A reading was taken.
-    pub fn take(&mut self, span: Duration, totals: &Totals, gains: Option<Arc<Vec<Gain>>>) {
+    pub fn take(&mut self, span: Duration, totals: &Totals, gains: Option<Arc<Gains>>) {
         if !self.is_wanted() {
             // Whoever comes is told what came since.
             self.before = *totals;
@@ -166,6 +166,7 @@ mod tests {
     use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
 
     use super::*;
+    use crate::counters::Gain;
     use crate::model::{Class, Counts, Direction, HostId, Tally};
     use crate::rates::Channel;
     use crate::reports::{Hold, Interest, Press, Report};
@@ -198,7 +199,7 @@ mod tests {
             *total += Tally { packets, bytes: packets * 100 };
             self.totals.incoming = Channel { total: *total, ..Channel::default() };
             let span = Duration::from_millis(ms);
-            self.gatherer.take(span, &self.totals, Some(Arc::new(vec![gain])));
+            self.gatherer.take(span, &self.totals, Some(Arc::new(vec![gain].into())));
             let health = Health::default;
             self.gatherer.tell(Wall::default(), &self.totals, Vec::new, Names::default, health);
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::counters::Gain;
+use crate::counters::{Gain, Gains};
 use crate::model::{Counts, Direction, HostId, Tally};
 use crate::networks::{Names, Occupant};
 use crate::rates::{Channel, Totals};
@@ -27,9 +27,10 @@ impl Press {
     pub fn print(&mut self, round: Round, interest: Interest) -> Report {
         self.number += 1;
         let Round { at, unix, span, parts, names, totals, before, .. } = round;
-        let (gains, several);
+        let several;
+        let gains: &[Gain];
         match parts.as_slice() {
-            [only] => gains = only.as_slice(),
+            [only] => gains = only,
             many => {
                 several = merged(many);
                 gains = &several;
@@ -66,7 +67,7 @@ struct Sums {
 }
 
 /// What several readings brought, as one: in the order of lines, incoming first.
-fn merged(parts: &[Arc<Vec<Gain>>]) -> Vec<Gain> {
+fn merged(parts: &[Arc<Gains>]) -> Vec<Gain> {
     let mut sums: HashMap<(HostId, Direction), (Counts, Tally)> = HashMap::new();
     for gain in parts.iter().flat_map(|part| part.iter()) {
         let (counts, dropped) = sums.entry((gain.host, gain.direction)).or_default();
@@ -252,11 +253,7 @@ mod tests {
     fn round(territory: &Territory, parts: Vec<Vec<Gain>>, incoming: u64) -> Round {
         let mut totals = Totals::default();
         totals.incoming.total = Tally { packets: incoming, bytes: incoming * 100 };
-        let mut parts: Vec<Arc<Vec<Gain>>> = parts.into_iter().map(Arc::new).collect();
-        for part in &mut parts {
-            let part = Arc::get_mut(part).unwrap();
-            part.sort_by_key(|gain| (gain.direction, gain.host));
-        }
+        let parts = parts.into_iter().map(|part| Arc::new(Gains::from(part))).collect();
         Round {
             at: Moment::default(),
             unix: Duration::from_secs(1_700_000_000),

@@ -83,11 +83,20 @@ impl<'a> Rows<'a> {
     /// in memory: processors look ahead over such, and a sum is put down half as often.
     #[inline]
     pub fn add_up(&self, slots: Range<usize>, sums: &mut [LineWords]) {
-        sums.fill([0; WORDS]);
         let lines_of = |row: &&'a Row| row.get(slots.clone()).unwrap_or_default();
         let (pairs, last) = self.0.as_chunks::<2>();
-        for [one, other] in pairs {
-            let lines = lines_of(one).iter().zip(lines_of(other));
+        let mut pairs = pairs.iter().map(|[one, other]| lines_of(one).iter().zip(lines_of(other)));
+        match pairs.next() {
+            Some(lines) => {
+                for (sum, (one, other)) in sums.iter_mut().zip(lines) {
+                    for (sum, (one, other)) in sum.iter_mut().zip(one.iter().zip(other)) {
+                        *sum = load(one).wrapping_add(load(other));
+                    }
+                }
+            }
+            None => sums.fill([0; WORDS]),
+        }
+        for lines in pairs {
             for (sum, (one, other)) in sums.iter_mut().zip(lines) {
                 for (sum, (one, other)) in sum.iter_mut().zip(one.iter().zip(other)) {
                     *sum = sum.wrapping_add(load(one).wrapping_add(load(other)));
@@ -145,4 +154,42 @@ fn take(mark: &AtomicU8) -> bool {
         mark.store(0, Ordering::Relaxed);
     }
     set
+}
+
+#[cfg(test)]
+mod tests {
+    use fastnetmon_common::table::{Line as _, Tables as _};
+
+    use super::*;
+    use crate::tables::own;
+
+    #[test]
+    fn rows_are_added_up_whatever_their_number() {
+        for writers in (1..=5).filter_map(NonZeroU32::new) {
+            let shape = Shape { writers, slots: 256 + 70, elements: 1, buckets: 1, seed: 0 };
+            let (parts, rows) = own(shape).unwrap();
+            for (number, row) in (1_u64..).zip(&rows) {
+                for slot in 250..326 {
+                    for word in 0..WORDS {
+                        let value = u64::MAX / number - u64::from(slot) * 1_000 - word as u64;
+                        row.line(Direction::Outgoing, slot).unwrap().set(word, value);
+                    }
+                }
+            }
+            let read = parts.lines.rows(Direction::Outgoing);
+            let mut sums = [[7; WORDS]; 76];
+            read.add_up(250..326, &mut sums);
+            for (slot, sum) in (250..).zip(sums) {
+                assert_eq!(
+                    (sum, sum),
+                    (read.sum(slot), parts.lines.sum(Direction::Outgoing, slot))
+                );
+            }
+            let whole = sums
+                .iter()
+                .flat_map(|words| &words[..WINDOW])
+                .fold(0, |sum, word| word.wrapping_add(sum));
+            assert_eq!(read.whole(250..326), whole);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::model::{HostId, Moment};
@@ -72,6 +73,14 @@ impl Bans {
         if let Some(word) = self.marks.get_mut(word) {
             *word = (*word & !(1 << bit)) | (u64::from(is_marked) << bit);
         }
+    }
+
+    /// Has any of these lines a ban, or one that shares its word?
+    pub(super) fn holds_any(&self, lines: &Range<u32>) -> bool {
+        let words = lines.start as usize / 64..(lines.end as usize).div_ceil(64);
+        // Lines beyond the last mark have none.
+        let words = words.start.min(self.marks.len())..words.end.min(self.marks.len());
+        self.marks.get(words).unwrap_or_default().iter().any(|&word| word != 0)
     }
 
     /// Has this line a ban?

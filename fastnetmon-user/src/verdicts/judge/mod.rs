@@ -1,7 +1,7 @@
 //! The judge: who is banned, since when, until when.
 //!
 //! One pass over the hosts that moved finds who does more than its group may, keeps the bans that
-//! stand up to date, and adds networks up. Hosts far below every threshold cost a comparison.
+//! stand up to date, and adds networks up. Hosts far below every threshold cost next to nothing.
 //!
 //! **Invariant**: one ban an address. A ban's details are asked for once, its end is told once, and
 //! in that order.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::walk::{Found, Prepared, Walk, glance_window, of_direction, prepared};
-use crate::counters::{Gain, Glimpse};
+use crate::counters::{Gains, Glimpse};
 use crate::model::{Direction, HostId, Loads, Moment, Prefix, Seen, Tally};
 use crate::networks::{Belonging, GroupId, Occupant};
 use crate::rates::RateFrame;
@@ -115,8 +115,6 @@ impl Judge {
         // A reading that came late was not judged, and says nothing about its time.
         let step = frame.at.since(self.judged).min(frame.span);
         self.judged = frame.at;
-        let middle = frame.moved.partition_point(|gain| gain.direction == Direction::Incoming);
-        let (incoming, outgoing) = frame.moved.split_at_checked(middle).unwrap_or_default();
         let mut walk = Walk {
             rules: &rules,
             policy: &self.policy,
@@ -129,8 +127,8 @@ impl Judge {
             takes_totals: Arc::ptr_eq(&frame.moved, &frame.fresh),
         };
         let sums = [
-            walk.over(incoming, Direction::Incoming, &occupant_of),
-            walk.over(outgoing, Direction::Outgoing, &occupant_of),
+            walk.over(&frame.moved, Direction::Incoming, &occupant_of),
+            walk.over(&frame.moved, Direction::Outgoing, &occupant_of),
         ];
         let (found, adds_up) = (std::mem::take(&mut walk.found), walk.adds_up);
         if !walk.takes_totals {
@@ -143,7 +141,7 @@ impl Judge {
                 now: frame.at,
                 window,
                 moved: &frame.moved,
-                middle,
+                middle: frame.moved.middle(),
                 bars: &rules,
                 bans: &self.bans,
                 belonging: &self.belonging,
@@ -187,7 +185,7 @@ impl Judge {
     }
 
     /// What came since the last reading, where the frame does not say it.
-    fn take_totals(&mut self, fresh: &[Gain]) {
+    fn take_totals(&mut self, fresh: &Gains) {
         if self.bans.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
 //! What stories cannot tell: looks between two readings, and many at once.
 
 use super::*;
+use crate::counters::Gain;
 use crate::model::{Class, Counts};
 use crate::networks::PrefixSet;
 use crate::verdicts::{BanSettings, GroupSettings};
@@ -43,7 +44,7 @@ fn glimpse(host: HostId, millis: u64, within: Counts) -> Glimpse {
 }
 
 fn frame(millis: u64, gains: Vec<Gain>) -> RateFrame {
-    let moved = Arc::new(gains);
+    let moved = Arc::new(Gains::from(gains));
     let span = Duration::from_secs(1);
     let fresh = Arc::clone(&moved);
     RateFrame { at: at(millis), span, least: span, moved, fresh, ..RateFrame::default() }
@@ -208,4 +209,51 @@ fn what_the_packets_show_is_learnt_by_the_ban_that_stands() {
     let told = judge.learn(ban, &vec![packet; 20]);
     assert_eq!(told.attack.kind.name(), "dns_amplification");
     assert_eq!(judge.ban_of(address(HOST)).unwrap().attack, told.attack);
+}
+
+#[test]
+fn whoever_does_too_much_is_found_in_whatever_company() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut judge = Judge::new(policy("", "max_bans_per_minute = 0", ""), []);
+    let mut gains = Vec::new();
+    let mut expected = Vec::new();
+    for direction in Direction::BOTH {
+        // Each way has blocks of its own. Some 64 lines are silent, some do a little, some together more
+        // than one may, and in some one does too much: on their first line, their last or any other.
+        let first = if direction == Direction::Incoming { 256 } else { 256 + 40 * 64 };
+        for (run, from) in (first..first + 32 * 64).step_by(64).enumerate() {
+            let loud = from + [0, 63, 17, 64][run % 4];
+            for host in from..from + 64 {
+                let packets = match run / 8 {
+                    _ if host == loud => 30_001,
+                    0 if random(2) == 0 => continue,
+                    0 | 1 => random(400),
+                    2 => random(30_001),
+                    _ => continue,
+                };
+                if packets > 30_000 {
+                    expected.push(address(HostId(host)));
+                }
+                let counts = counts(Class::Udp, packets, packets * 60);
+                gains.push(Gain::new(HostId(host), direction, &counts, Tally::default()));
+            }
+        }
+    }
+    let banned = |judge: &Judge| judge.standing().map(|ban| ban.address).collect::<Vec<_>>();
+    judge.weigh(&frame(0, gains), occupant);
+    assert_eq!(expected.len(), 48);
+    assert_eq!(banned(&judge), expected);
+
+    // Whoever is banned is followed however little it does.
+    let little = flood(256..320, 1);
+    judge.weigh(&frame(1000, little), occupant);
+    let totals: Vec<u64> = judge.standing().map(|ban| ban.total.packets).take(2).collect();
+    assert_eq!(totals, [1, 0]);
+    assert_eq!(banned(&judge), expected);
 }

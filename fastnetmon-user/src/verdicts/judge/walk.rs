@@ -1,15 +1,13 @@
 //! One pass over the hosts that moved.
 //!
-//! **Invariant**: hosts far below every threshold cost a comparison; only who exceeds a rule, or is
-//! banned already, is looked at closer.
+//! **Invariant**: who exceeds a rule, or is banned already, is looked at closer, and nobody else. A run of
+//! hosts that are below every threshold even together costs one comparison.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastnetmon_common::table::BLOCK;
-
-use crate::counters::Gain;
+use crate::counters::{Gain, Gains};
 use crate::model::{Counts, Direction, HostId, Prefix};
 use crate::networks::{Belonging, GroupId, Occupant, Tenants};
 use crate::verdicts::Policy;
@@ -50,7 +48,7 @@ impl Walk<'_> {
     /// Looks at everybody who moved in one direction, a block at a time.
     pub(super) fn over(
         &mut self,
-        gains: &[Gain],
+        gains: &Gains,
         direction: Direction,
         occupant_of: &impl Fn(HostId) -> Option<Occupant>,
     ) -> Sums {
@@ -62,16 +60,15 @@ impl Walk<'_> {
             .filter(|rules| rules.bans)
             .map(|rules| of_direction(&rules.host, direction).exceeded)
             .fold(Least::NEVER, Least::or);
-        let mut from = 0;
-        let mut rest = gains;
-        while let Some(first) = rest.first() {
-            let (block, after) = rest.split_at(block_length(first, rest));
-            rest = after;
-            let address = match occupant_of(first.host) {
+        let runs = gains.runs(direction);
+        let origin = runs.first().map_or(0, |run| run.range().start);
+        for block in runs.chunk_by(|one, other| one.block() == other.block()) {
+            let (Some(first), Some(last)) = (block.first(), block.last()) else { continue };
+            let address = match occupant_of(first.first) {
                 Some(Occupant::Host(address)) => Some(address),
                 Some(Occupant::Strangers(_)) | None => None,
             };
-            let tenants = self.belonging.tenants(first.host, address);
+            let tenants = self.belonging.tenants(first.first, address);
             let least = match tenants {
                 Tenants::One(_, group) => match self.rules.get(usize::from(group.0)) {
                     Some(rules) if rules.bans => of_direction(&rules.host, direction).exceeded,
@@ -79,9 +76,15 @@ impl Walk<'_> {
                 },
                 Tenants::Several(_) | Tenants::Mixed => floor,
             };
-            for gain in block {
-                if least.reached(gain.total()) || self.bans.holds(gain.host) {
-                    self.look(gain, occupant_of);
+            for run in block {
+                // Where all together do not reach it, nobody does.
+                if !least.reached(run.total) && !self.bans.holds_any(&run.slots()) {
+                    continue;
+                }
+                for gain in gains.of(run) {
+                    if least.reached(gain.total()) || self.bans.holds(gain.host) {
+                        self.look(gain, occupant_of);
+                    }
                 }
             }
             if self.adds_up {
@@ -89,9 +92,11 @@ impl Walk<'_> {
                     Occupant::Host(address) => Some(Prefix::host(address)),
                     Occupant::Strangers(prefix) => Some(prefix),
                 };
-                sums.take(block, from, tenants, self.belonging, self.has_sums, of);
+                let range = first.range().start..last.range().end;
+                let from = range.start - origin;
+                let gains = gains.get(range).unwrap_or_default();
+                sums.take(gains, from, tenants, self.belonging, self.has_sums, of);
             }
-            from += block.len();
         }
         sums
     }
@@ -130,17 +135,6 @@ impl Walk<'_> {
         let packets = counts.total().packets;
         self.found.push(Found { host, address, direction, group, exceeded, packets, counts });
     }
-}
-
-/// How many of these are in the block of the first. Of a block that is all there only the last one is
-/// asked: going through it is the first to touch it, and waits for memory with nothing else to do.
-fn block_length(first: &Gain, gains: &[Gain]) -> usize {
-    let is_near = |gain: &Gain| gain.host.0 / BLOCK == first.host.0 / BLOCK;
-    let most = BLOCK as usize;
-    if gains.get(most - 1).is_some_and(is_near) {
-        return most;
-    }
-    gains.iter().position(|gain| !is_near(gain)).unwrap_or(gains.len())
 }
 
 /// The rules of one group, as counts.
