@@ -40,6 +40,9 @@ struct Run {
     totals: Totals,
     /// Names of those that failed.
     failed: Vec<String>,
+    /// How many binaries began, and how many of them told their result: one that died tells none.
+    began: u64,
+    ended: u64,
 }
 
 /// With more than so many that fail it is not the others' fault.
@@ -73,14 +76,15 @@ pub(crate) fn run(root: &Path, scope: Scope) -> anyhow::Result<Totals> {
     if scope == Scope::Unprivileged {
         eprintln!("test: {LEFT_OUT}");
     }
-    let (Run { mut totals, failed }, status) = first?;
-    let few = !failed.is_empty() && failed.len() <= FEW;
-    if scope == Scope::All && few && totals.failed == failed.len() as u64 {
+    let (run, status) = first?;
+    let can_be_run_again = run.can_be_run_again();
+    let Run { mut totals, failed, .. } = run;
+    if scope == Scope::All && can_be_run_again {
         println!("{totals}");
         eprintln!("test: once more, by themselves: {}", failed.join(", "));
         cargo.args(["--", "--exact", "--test-threads=1"]).args(&failed);
         let (again, status) = watch(&mut cargo)?;
-        if status.success() && again.totals.passed >= totals.failed {
+        if status.success() && again.began == again.ended && again.totals.passed >= totals.failed {
             totals.passed += totals.failed;
             totals.alone = failed.len();
             totals.failed = 0;
@@ -118,8 +122,19 @@ const LEFT_OUT: &str = "LEFT OUT, as you asked: the tests that need root (labs, 
 impl Run {
     fn listen(&mut self, line: &str) {
         self.totals.add(line);
+        let number = line.strip_prefix("running ").and_then(|line| line.split(' ').next());
+        self.began += u64::from(number.is_some_and(|number| number.parse::<u64>().is_ok()));
+        self.ended += u64::from(line.starts_with("test result: "));
         let test = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
         self.failed.extend(test.map(str::to_owned));
+    }
+
+    /// Are all that failed known by name, and few; and did no binary die?
+    fn can_be_run_again(&self) -> bool {
+        let number = self.failed.len();
+        (1..=FEW).contains(&number)
+            && self.totals.failed == number as u64
+            && self.began == self.ended
     }
 }
 
@@ -154,6 +169,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn few_that_fail_are_run_again_unless_a_binary_died() {
+        let heard = |lines: &[&str]| {
+            let mut run = Run::default();
+            for line in lines {
+                run.listen(line);
+            }
+            run.can_be_run_again()
+        };
+        let failed = [
+            "running 2 tests",
+            "test flood::is_found ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored",
+        ];
+        assert!(heard(&failed));
+        // Another one was killed in the middle.
+        assert!(!heard(&[&failed[..], &["running 3 tests", "test other ... ok"]].concat()));
+        assert!(!heard(&["running 1 test", "test result: ok. 1 passed; 0 failed; 0 ignored"]));
+        let many = [["running 1 test", failed[1], "test result: FAILED. 0 passed; 1 failed"]; 4];
+        assert!(!heard(&many.concat()));
+    }
+
+    #[test]
     fn the_results_of_all_binaries_are_added_up() {
         let mut run = Run::default();
         for line in [
@@ -170,6 +207,7 @@ mod tests {
         assert_eq!(run.totals, Totals { passed: 35, failed: 2, alone: 0 });
         assert_eq!(run.totals.to_string(), "35 passed, 2 failed");
         assert_eq!(run.failed, ["flood::is_found"]);
+        assert!(!run.can_be_run_again(), "two failed, and one of them is not known by name");
         let held = Totals { passed: 37, failed: 0, alone: 2 };
         assert_eq!(held.to_string(), "37 passed, 0 failed; of these 2 only alone");
     }

@@ -32,8 +32,8 @@ const ROUNDS: usize = 2;
 /// Orders over HTTP that wait for the tick.
 const ASKS: usize = 16;
 
-/// Steps (`nice(2)`) that a thread here stands behind the one that started it: whoever asks is told
-/// after an attack was found, and before the next report is made.
+/// Steps (`nice(2)`) that the threads here stand behind the others: whoever asks is told after an attack
+/// was found.
 const STEPS: i32 = 5;
 
 /// How long what is on its way may take when the agent ends.
@@ -125,12 +125,16 @@ async fn print(desk: Desk, rounds: mpsc::Receiver<Round>) {
     let (last, ended) = oneshot::channel::<Infallible>();
     let press = thread::Builder::new().name("press".to_owned()).spawn(move || {
         let _last = last;
-        stand_back();
         desk.run(rounds);
     });
     match press {
         // It never speaks: the channel closes when the thread ends, however that comes.
-        Ok(_press) => drop(ended.await),
+        Ok(press) => {
+            drop(ended.await);
+            if let Err(panic) = press.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
         Err(error) => error!(%error, "No reports can be made."),
     }
 }

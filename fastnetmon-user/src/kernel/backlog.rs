@@ -18,7 +18,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::kernel::{KernelError, Object};
 use crate::tables::Mapping;
 
-/// A CPU that empties its queue so often in a second empties it again before anybody could get there.
+/// A CPU that empties its queue so often in a second, for some two thousand additions, empties it again before
+/// anybody could get there.
 const BUSY: u128 = 128;
 
 /// How long a CPU has to empty its queue by itself, before it is helped.

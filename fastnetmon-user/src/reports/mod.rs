@@ -1,7 +1,7 @@
 //! What everybody is told: one report a second.
 //!
 //! The tick hands a [`Round`] over: numbers it has at hand, and the gains of the readings as they
-//! are. On the thread of the exports a [`Press`] makes a [`Report`] of it, as detailed as somebody
+//! are. On a thread of its own a [`Press`] makes a [`Report`] of it, as detailed as somebody
 //! [`Wants`] it.
 //!
 //! **Invariant**: a report is a value; whoever is slow to read it misses reports and delays nobody.

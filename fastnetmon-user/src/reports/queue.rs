@@ -24,10 +24,12 @@ impl Queue {
     }
 
     /// Puts a batch at the end.
-    pub(super) fn push(&mut self, batch: Batch) {
+    pub(super) fn push(&mut self, mut batch: Batch) {
         if batch.lines == 0 {
             return;
         }
+        // It may wait for long, and what is counted is what it holds.
+        batch.bytes.shrink_to_fit();
         self.count(&batch);
         self.waiting.push_back(batch);
         self.make_room();

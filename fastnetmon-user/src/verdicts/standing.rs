@@ -89,7 +89,7 @@ impl Bans {
         word & (1 << (host.0 % 64)) != 0
     }
 
-    /// Whether any line from here to the end of its word has a ban is not asked: a bit is cheap.
+    /// The ban of this line.
     pub(super) fn of(&mut self, host: HostId) -> Option<&mut Standing> {
         let address = self.by_host.get(&host)?;
         self.by_address.get_mut(address)

@@ -70,7 +70,15 @@ impl Kept {
     ) -> Found {
         if self.report != report.number {
             self.report = report.number;
-            self.spare = self.orders.drain(..).map(|(_, order)| order.lines).collect();
+            let rooms = self.orders.drain(..).map(|(_, order)| order.lines);
+            self.spare = rooms
+                .map(|mut room| {
+                    room.clear();
+                    // A carpet of attacks that is over shall not hold memory for ever.
+                    room.shrink_to(report.hosts.len());
+                    room
+                })
+                .collect();
         }
         let at = self.orders.iter().position(|(order, _)| *order == by).unwrap_or_else(|| {
             let room = self.spare.pop().unwrap_or_default();

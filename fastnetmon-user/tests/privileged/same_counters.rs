@@ -147,7 +147,7 @@ fn networks() -> PrefixSet {
 /// What a naive model counts: by address and direction, packets and bytes.
 type Model = HashMap<(u128, bool, Direction), (u64, u64)>;
 
-/// Counted at once, and put off to be counted eight at a time.
+/// Counted at once, and put off to be counted sixteen at a time.
 fn agree(name: &'static str, sides: Sides, decapsulate: bool, ignores: &Ignores) {
     for puts_off in [false, true] {
         agree_when(puts_off, name, sides, decapsulate, ignores);
