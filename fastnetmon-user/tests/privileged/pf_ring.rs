@@ -46,12 +46,10 @@ fn counts(label: &str, way: Way, script: &str, more: &str) -> (Status, String) {
         inside.send(&Pool::new(frames), EACH, Pace::Pps(20_000)).unwrap();
     }
     assert_eq!(inside.refused(), 0);
-    let status = agent.settled_with_losses(4 * EACH);
+    let status = all_or_told(&agent, 4 * EACH);
     let Status { totals, packets, .. } = &status;
-    // The double reads a packet socket, which may lose one on its way; it tells, and so must we.
     let lost = packets.dropped;
-    assert!(lost <= FEW, "{packets:?}");
-    assert_eq!((packets.received + lost, packets.unparsed.total()), (4 * EACH, 0));
+    assert_eq!(packets.unparsed.total(), 0);
     let (incoming, outgoing) = (totals.incoming, totals.outgoing);
     assert_eq!(incoming.packets + outgoing.packets + lost, 4 * EACH);
     if lost == 0 {
@@ -64,8 +62,16 @@ fn counts(label: &str, way: Way, script: &str, more: &str) -> (Status, String) {
     (status, asked)
 }
 
-/// Packets that the double's own socket may lose on a machine with more to do: one in a hundred.
-const FEW: u64 = 400;
+/// The state when so many packets were counted or told. The double reads a packet socket, which may lose
+/// one on its way; it tells, and so must we.
+#[track_caller]
+fn all_or_told(agent: &Agent, sent: u64) -> Status {
+    let status = agent.settled_with_losses(sent);
+    let Packets { received, dropped, .. } = status.packets;
+    assert_eq!(received + dropped, sent);
+    assert!(dropped <= sent / 100, "{dropped} of {sent} were lost");
+    status
+}
 
 /// The calls are in this order, others between them.
 #[track_caller]
@@ -129,7 +135,8 @@ fn a_library_double_without_anything_optional_counts_the_same() {
     let mut sender = lab.sender_outside().unwrap();
     let frame = Frame::udp(WORLD4, ours4(1), 1, 2);
     sender.send(&Pool::new([frame]), 5_000, Pace::Pps(20_000)).unwrap();
-    assert_eq!(agent.settled(5_000).totals.incoming.packets, 5_000);
+    let Status { totals, packets, .. } = all_or_told(&agent, 5_000);
+    assert_eq!(totals.incoming.packets + packets.dropped, 5_000);
     // It does not tell its release: the header that was long enough in all of them.
     assert!(folder.read("calls").contains("open in0 256 4\n"));
     assert!(agent.log().contains("is of a release that was never tried"), "{}", agent.log());
@@ -303,13 +310,11 @@ fn a_mirror_port_is_promiscuous_counts_both_ends_and_is_left_clean() {
         outside.send(&Pool::new(frames), 3_000, Pace::Pps(20_000)).unwrap();
         let leaving = Frame::udp(ours4(1), WORLD4, 1, 2).outwards();
         inside.send(&Pool::new([leaving]), 100, Pace::Pps(10_000)).unwrap();
-        let status = agent.settled(3_000);
-        let totals = status.totals;
-        assert_eq!(
-            (totals.incoming.packets, totals.outgoing.packets, totals.internal.packets),
-            (1_000, 1_000, 1_000)
-        );
-        assert_eq!((status.packets.received, status.packets.dropped), (3_000, 0));
+        let Status { totals, packets, .. } = all_or_told(&agent, 3_000);
+        let kinds = [totals.incoming, totals.outgoing, totals.internal].map(|kind| kind.packets);
+        let lost = packets.dropped;
+        assert_eq!(kinds.iter().sum::<u64>() + lost, 3_000, "{kinds:?}");
+        assert!(kinds.iter().all(|packets| (1_000 - lost..=1_000).contains(packets)), "{kinds:?}");
         agent.end(Signal::Kill);
         wait("promiscuous mode to end", || (promiscuity(&lab) == 0).then_some(()));
     }
@@ -368,9 +373,7 @@ fn a_ring_that_tells_nonsense_is_let_go_opened_again_and_what_it_held_is_told() 
                   is more than a slot holds";
     assert!(log.contains(reason), "{log}");
     let sent = send(1_000);
-    let packets = agent.settled_with_losses(sent).packets;
-    assert_eq!(packets.received + packets.dropped, sent, "{packets:?}");
-    assert!((1..=FEW).contains(&packets.dropped), "{packets:?}");
+    assert!(all_or_told(&agent, sent).packets.dropped >= 1, "what the spoilt ring held is told");
     assert_eq!(folder.read("calls").matches("option 106").count(), 2);
 }
 
@@ -385,8 +388,7 @@ fn devices_that_only_the_library_knows_are_opened_by_it() {
     let mut sender = lab.sender_outside().unwrap();
     let frame = Frame::udp(WORLD4, ours4(1), 1, 2);
     sender.send(&Pool::new([frame]), 1_000, Pace::Pps(20_000)).unwrap();
-    let status = agent.settled(1_000);
-    assert_eq!(status.packets.received, 1_000);
+    let status = all_or_told(&agent, 1_000);
     assert!(status.alarms.is_empty(), "{:?}", status.alarms);
 }
 
@@ -523,8 +525,7 @@ fn rings_that_are_not_known_here_are_left_to_the_library() {
     let mut sender = lab.sender_outside().unwrap();
     let frame = Frame::udp(WORLD4, ours4(1), 1, 2);
     sender.send(&Pool::new([frame]), 1_000, Pace::Pps(20_000)).unwrap();
-    let status = agent.settled(1_000);
-    assert_eq!(status.packets.received, 1_000);
+    let status = all_or_told(&agent, 1_000);
     assert_eq!(
         status.engine_reason,
         format!(
