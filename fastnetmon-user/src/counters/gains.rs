@@ -217,18 +217,11 @@ mod tests {
     use fastnetmon_common::table::DROPPED;
 
     use super::*;
-
-    /// A number that looks like any other.
-    fn random(state: &mut u64) -> u64 {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        *state
-    }
+    use crate::model::dice::Dice;
 
     #[test]
     fn every_gain_is_in_one_run_and_a_run_is_what_its_gains_are_together() {
-        let mut state = 0x9e37_79b9_7f4a_7c15;
+        let mut dice = Dice::default();
         let mut gains = Gains::default();
         let mut dropped = Tally::default();
         let mut expected = Vec::new();
@@ -238,16 +231,16 @@ mod tests {
             // much as a word can tell.
             for (first, lines) in [(256, chunk), (320, chunk), (384, chunk), (448, 5)] {
                 let mut before: Vec<LineWords> =
-                    (0..lines).map(|_| std::array::from_fn(|_| random(&mut state))).collect();
+                    (0..lines).map(|_| std::array::from_fn(|_| dice.roll())).collect();
                 let mut after = before.clone();
                 for (slot, words) in (first..).zip(&mut after) {
-                    words[WINDOW] = random(&mut state);
-                    if first == 320 || random(&mut state).is_multiple_of(3) {
+                    words[WINDOW] = dice.roll();
+                    if first == 320 || dice.roll().is_multiple_of(3) {
                         continue;
                     }
                     let mut gain = [0; DROPPED + 1];
                     for (word, gained) in words.iter_mut().zip(&mut gain) {
-                        *gained = if first == 384 { u64::MAX } else { random(&mut state) >> 20 };
+                        *gained = if first == 384 { u64::MAX } else { dice.roll() >> 20 };
                         *word = word.wrapping_add(*gained);
                     }
                     expected.push(Gain { host: HostId(slot), direction, words: gain });

@@ -48,7 +48,6 @@ pub use self::replay::{Fell, Outcome, Replay, Talker};
 pub use self::rights::{Capabilities, RightsError, Settings as SecuritySettings, become_user};
 pub use self::screen::{ScreenFile, Settings as ScreenSettings};
 pub use self::settings::{Level, LogSettings, Settings, SettingsError};
-use crate::tables::give_back;
 
 /// Runs the agent until it is told to end.
 ///
@@ -59,8 +58,7 @@ pub fn run(settings: &Settings, source: Source) -> Result<(), StartError> {
     rights::remark(&source);
     let running = pipeline::start(settings, source)?;
     // Megabytes: the kernel's types were read and thrown away to load the programs.
-    give_back();
-    memory::give_back_program();
+    memory::give_back();
     info!(version = env!("CARGO_PKG_VERSION"), "The agent counts.");
     service::ready();
     running.wait()

@@ -4,6 +4,8 @@
 
 mod caught;
 mod counts;
+#[cfg(test)]
+pub(crate) mod dice;
 mod halves;
 mod host;
 mod moment;

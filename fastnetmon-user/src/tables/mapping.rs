@@ -110,16 +110,6 @@ impl Mapping {
     }
 }
 
-/// Has the C library give back what it keeps of freed memory. Takes milliseconds: for the one moment
-/// when a lot was freed that is never needed again.
-pub fn give_back() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: takes the allocator's own locks, and touches only pages on which nothing is.
-        let _was_any = unsafe { libc::malloc_trim(0) };
-    }
-}
-
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range is ours and no reference into it outlives `self`.

@@ -20,7 +20,7 @@ pub use self::directory::{Cell, Directory, Entry};
 pub use self::flags::Flags;
 pub use self::limits::Limits;
 pub use self::lines::{LineWords, Lines, Rows};
-pub use self::mapping::{Mapping, MappingError, give_back};
+pub use self::mapping::{Mapping, MappingError};
 pub use self::row::{Notice, Row, Words};
 
 /// How large the tables are.

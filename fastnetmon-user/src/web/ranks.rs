@@ -101,9 +101,8 @@ impl Kept {
 }
 
 impl Order {
-    /// All hosts, in the room of an order that is not needed any more.
+    /// All hosts, in the empty room of an order that is not needed any more.
     fn of(hosts: &[HostLoad], (direction, sort): (Direction, Sort), mut lines: Vec<Line>) -> Self {
-        lines.clear();
         let line = |(place, host): (u32, &HostLoad)| {
             (Reverse(loudness(host.total(direction), sort)), host.address, place)
         };

@@ -232,6 +232,7 @@ const FIRST_SLOT: u64 = 8192;
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::dice::Dice;
 
     /// A module's side of a ring, laid out as the facts say.
     pub(in crate::capture::pf_ring) struct Module {
@@ -466,21 +467,9 @@ pub(super) mod tests {
         }
     }
 
-    /// Numbers that depend on nothing but the first one (xorshift).
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0
-        }
-    }
-
     #[test]
     fn no_image_leads_the_reader_out_of_it_or_round_for_ever() {
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let mut dice = Dice::default();
         let (mut readers, mut packets) = (0_u64, 0_u64);
         for round in 0..2_000_u64 {
             let words = 1024 + dice.roll() % 4096;

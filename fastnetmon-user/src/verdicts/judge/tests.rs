@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::counters::Gain;
+use crate::model::dice::Dice;
 use crate::model::{Class, Counts};
 use crate::networks::PrefixSet;
 use crate::verdicts::{BanSettings, GroupSettings};
@@ -213,13 +214,8 @@ fn what_the_packets_show_is_learnt_by_the_ban_that_stands() {
 
 #[test]
 fn whoever_does_too_much_is_found_in_whatever_company() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    };
+    let mut dice = Dice::default();
+    let mut random = |below: u64| dice.roll() % below;
     let mut judge = Judge::new(policy("", "max_bans_per_minute = 0", ""), []);
     let mut gains = Vec::new();
     let mut expected = Vec::new();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::commands::migrate::legacy::parse;
+use crate::model::dice::Dice;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/legacy_conf")
@@ -406,14 +407,9 @@ fn every_row_of_the_table_that_names_a_key_of_ours_names_one_that_exists() {
 
 #[test]
 fn whatever_is_in_a_file_what_is_made_of_it_is_accepted() {
-    // xorshift, so that a failure can be played again.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % u64::try_from(below).unwrap()).unwrap()
-    };
+    let mut dice = Dice::default();
+    let mut next =
+        |below: usize| usize::try_from(dice.roll() % u64::try_from(below).unwrap()).unwrap();
     let values: [&[u8]; 14] = [
         b"a:192.0.2.0/24, 10.0.0.1/8",
         b"b:10.0.0.0/8,2001:db8::/32",
